@@ -1,0 +1,50 @@
+# Two commands do everything: `make verify` and `make test`. Both set up .venv first, from pinned requirements.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := cachelib runbook tests notebooks
+
+.PHONY: verify test lint format lab refresh pins clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
+	@$(BIN)/runbook verify $(ARGS)
+
+test: .venv/developer lint ## run lint and every test
+	$(BIN)/python -m tests.suite
+
+lint: .venv/developer ## check style, formatting (notebooks included) and types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: .venv/developer ## put style and formatting right
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+lab: .venv/runtime ## open JupyterLab on the notebooks
+	JUPYTER_PREFER_ENV_PATH=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+
+refresh: .venv/runtime ## execute the committed notebooks again and keep their outputs
+	$(BIN)/runbook refresh
+
+pins: .venv/developer ## pin the requirements anew, from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make pins' --extra runbook $(ARGS) pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make pins' --extra runbook --extra dev -c requirements.txt $(ARGS) pyproject.toml -o requirements-dev.txt
+
+clean: ## remove .venv and what tools cached
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* *.egg-info
+
+# `pip install -e .` takes no hashes, so it installs nothing but ourselves, with the pinned build backend.
+.venv/runtime: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+.venv/developer: .venv/runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
