@@ -1,0 +1,336 @@
+"""The configuration of a client: typed, frozen, validated as a whole, its secret masked."""
+
+import dataclasses
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from cachelib.errors import ConfigError
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
+# What a person writes; Python would read 1e3, 1_000 and ' 7 ' too.
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
+
+
+class Secret:
+    """A text that shows itself only when asked to: `repr` and `str` are masked."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def _host(value: Any) -> str:
+    """Accept a host name or an address; take the brackets off an IPv6 address."""
+    if _HOST.fullmatch(value):
+        return str(value)
+    return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value)
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
+    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= 3600:
+        raise ValueError
+    return float(value)
+
+
+def _switch(value: Any) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _password(value: Any) -> Secret:
+    secret = value if isinstance(value, Secret) else Secret(value)
+    if not isinstance(secret.reveal(), str) or not secret.reveal():
+        raise ValueError
+    return secret
+
+
+def _file(value: Any) -> Path:
+    path = Path(value)
+    if not path.is_file():
+        raise ValueError
+    return path
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], takes: str) -> Any:
+    return dataclasses.field(default=default, metadata={"parse": parse, "takes": takes})
+
+
+_TAKES_SECONDS = "seconds, above 0 and at most 3600, such as 0.5"
+_TAKES_FILE = "the path of an existing PEM file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How to reach a Redis and how patient to be.
+
+    Values may be given as text, as an environment has them, or in their own type. Invalid ones raise `ConfigError`, all at once.
+
+    Attributes:
+        host: name or address of the server.
+        port: TCP port.
+        username: ACL user; None is the server's default user.
+        password: its password; a `str` is accepted and wrapped.
+        db: number of the database.
+        pool_size: how many connections at the most.
+        connect_timeout_s: bound of one connection attempt, in seconds.
+        deadline_s: bound of one call over all that it takes, in seconds.
+        backoff_base_s: upper bound of the first wait between two attempts, in seconds.
+        backoff_cap_s: highest upper bound of such a wait, in seconds.
+        tls: whether to speak TLS; the server's certificate is always verified.
+        tls_ca_file: authorities to trust instead of the system's.
+        tls_cert_file: client certificate.
+        tls_key_file: its key.
+    """
+
+    host: str = _setting("redis", _host, "a host name or an IP address")
+    port: int = _setting(6379, _whole(1, 65535), "a whole number from 1 to 65535")
+    username: str | None = _setting(None, _name, "a user name")
+    password: Secret | None = _setting(None, _password, "a password")
+    db: int = _setting(0, _whole(0, 2**31 - 1), "a whole number from 0")
+    pool_size: int = _setting(10, _whole(1, 10_000), "a whole number from 1 to 10000")
+    connect_timeout_s: float = _setting(1.0, _seconds, _TAKES_SECONDS)
+    deadline_s: float = _setting(5.0, _seconds, _TAKES_SECONDS)
+    backoff_base_s: float = _setting(0.001, _seconds, _TAKES_SECONDS)
+    backoff_cap_s: float = _setting(0.05, _seconds, _TAKES_SECONDS)
+    tls: bool = _setting(False, _switch, "true or false")
+    tls_ca_file: Path | None = _setting(None, _file, _TAKES_FILE)
+    tls_cert_file: Path | None = _setting(None, _file, _TAKES_FILE)
+    tls_key_file: Path | None = _setting(None, _file, _TAKES_FILE)
+
+    def __post_init__(self) -> None:
+        parsed, problems = _parse({name: getattr(self, name) for name in _FIELDS}, sources={})
+        if problems:
+            raise ConfigError(problems)
+        for name, value in parsed.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the configuration from environment variables.
+
+        Args:
+            environ: the variables. One that begins with `REDIS_` and is one slip away from a variable of ours is an error; others are
+                ignored.
+
+        Raises:
+            ConfigError: naming every invalid, contradictory or misspelt variable at once, and no secret.
+        """
+        settings, problems = _read(environ)
+        parsed, faults = _parse(
+            {name: setting.value for name, setting in settings.items()},
+            sources={name: setting.source for name, setting in settings.items()},
+        )
+        if problems + faults:
+            raise ConfigError(problems + faults)
+        return cls(**parsed)
+
+    @property
+    def endpoint(self) -> str:
+        """Return where it points, for messages: `host:port/db`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}/{self.db}"
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+
+
+def _parse(values: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Parse raw values by field; each problem says the variable, what it got and what it takes."""
+    parsed: dict[str, Any] = {}
+    problems = []
+    for name, value in values.items():
+        field = _FIELDS[name]
+        if value is None and field.default is None:
+            continue
+        try:
+            parsed[name] = field.metadata["parse"](value)
+        except (ValueError, TypeError, KeyError, OSError):
+            # A URL put into REDIS_HOST may carry a password too.
+            got = "a value that is not shown" if name == "password" or "@" in str(value) else repr(value)[:80]
+            if value == "":
+                got = "nothing (unset it for the default)"
+            problems.append(f"{sources.get(name, name)}: got {got}; takes {field.metadata['takes']}")
+    return parsed, problems or _contradictions(parsed)
+
+
+def _contradictions(parsed: Mapping[str, Any]) -> list[str]:
+    def get(name: str) -> Any:
+        return parsed.get(name, _FIELDS[name].default)
+
+    problems = []
+    if get("backoff_cap_s") < get("backoff_base_s"):
+        problems.append("REDIS_BACKOFF_CAP_S is below REDIS_BACKOFF_BASE_S: raise the cap or lower the base")
+    if (get("tls_cert_file") is None) != (get("tls_key_file") is None):
+        problems.append("a client certificate needs both REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE: set the missing one")
+    if not get("tls") and (get("tls_ca_file") or get("tls_cert_file")):
+        problems.append("REDIS_TLS_CA_FILE and REDIS_TLS_CERT_FILE do nothing without TLS: set REDIS_TLS to true")
+    return problems
+
+
+class _Setting(NamedTuple):
+    value: str
+    source: str
+
+
+# Variable → field. The first group can also be said as one REDIS_URL.
+_ENDPOINT = {
+    "REDIS_HOST": "host",
+    "REDIS_PORT": "port",
+    "REDIS_USERNAME": "username",
+    "REDIS_PASSWORD": "password",
+    "REDIS_DB": "db",
+    "REDIS_TLS": "tls",
+}
+_BEHAVIOUR = {
+    "REDIS_POOL_SIZE": "pool_size",
+    "REDIS_CONNECT_TIMEOUT_S": "connect_timeout_s",
+    "REDIS_DEADLINE_S": "deadline_s",
+    "REDIS_BACKOFF_BASE_S": "backoff_base_s",
+    "REDIS_BACKOFF_CAP_S": "backoff_cap_s",
+    "REDIS_TLS_CA_FILE": "tls_ca_file",
+    "REDIS_TLS_CERT_FILE": "tls_cert_file",
+    "REDIS_TLS_KEY_FILE": "tls_key_file",
+}
+_VARIABLES = _ENDPOINT | _BEHAVIOUR
+_KNOWN = [*_VARIABLES, "REDIS_PASSWORD_FILE", "REDIS_URL"]
+_URL_OPTIONS = ("pool_size", "connect_timeout_s", "deadline_s", "backoff_base_s", "backoff_cap_s")
+
+
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, _Setting], list[str]]:
+    """Collect the settings from the environment, and what contradicts itself there."""
+    settings: dict[str, _Setting] = {}
+    problems = [_misspelt(name, known) for name in sorted(environ) for known in _KNOWN if _one_slip(name, known)]
+
+    for variable, field in _VARIABLES.items():
+        value = environ.get(variable)
+        optional = _FIELDS[field].default is None
+        if value or (value is not None and not optional):
+            settings[field] = _Setting(value, variable)
+
+    if path := environ.get("REDIS_PASSWORD_FILE"):
+        if "password" in settings:
+            problems.append("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set: unset one of them")
+        else:
+            try:
+                settings["password"] = _Setting(_read_password(Path(path)), "REDIS_PASSWORD_FILE")
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                problems.append(f"REDIS_PASSWORD_FILE: got {path!r}, which can't be used ({reason}); takes a file that holds the password")
+
+    if url := environ.get("REDIS_URL"):
+        from_url, url_problems = _read_url(url)
+        problems += url_problems
+        twice = [setting.source for field, setting in settings.items() if field in from_url or field in _ENDPOINT.values()]
+        if twice:
+            problems.append(f"REDIS_URL and {', '.join(twice)} are both set: say it in one place")
+        settings |= from_url
+    return settings, problems
+
+
+def _read_password(path: Path) -> str:
+    """Read a password file, without the one line end that editors add."""
+    password = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ValueError("it is empty")
+    return password
+
+
+def _read_url(url: str) -> tuple[dict[str, _Setting], list[str]]:
+    """Take `redis[s]://[user[:password]@]host[:port][/db][?option=value]` apart; problems repeat only what can't be a secret."""
+    takes = "takes redis://[user:password@]host[:port][/db], or rediss:// for TLS"
+    if any(character.isspace() or not character.isprintable() for character in url):
+        return {}, [f"REDIS_URL: holds a blank or a control character; {takes}"]
+    try:
+        parts = urlsplit(url)
+        host, port, path = parts.hostname, parts.port, parts.path.removeprefix("/")
+        if parts.fragment or "#" in url or "@" in path + parts.query:
+            raise ValueError
+    except ValueError:
+        return {}, [f"REDIS_URL: can't be taken apart; {takes}; write the characters / # ? @ : % of a password as %2F %23 %3F %40 %3A %25"]
+
+    problems = []
+    if parts.scheme not in ("redis", "rediss"):
+        problems.append(f"REDIS_URL: got an unknown scheme; {takes}")
+    if not host:
+        problems.append(f"REDIS_URL: names no host; {takes}")
+    found: dict[str, str | None] = {
+        "host": host,
+        "port": None if port is None else str(port),
+        "username": unquote(parts.username) if parts.username else None,
+        "password": unquote(parts.password) if parts.password else None,
+        "db": path or None,
+        "tls": "true" if parts.scheme == "rediss" else None,
+    }
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _URL_OPTIONS:
+            hint = "; the db goes into the path, as in redis://host:6379/0" if name == "db" else ""
+            problems.append(f"REDIS_URL: got the unknown option {name[:40]!r}; takes {', '.join(_URL_OPTIONS)}{hint}")
+        elif name in found:
+            problems.append(f"REDIS_URL: got the option {name} twice: say it once")
+        else:
+            found[name] = value
+    settings = {}
+    for field, text in found.items():
+        if text is not None:
+            settings[field] = _Setting(text, f"{field.upper()} in REDIS_URL" if field in _URL_OPTIONS else f"REDIS_URL ({field})")
+    return settings, problems
+
+
+def _misspelt(name: str, known: str) -> str:
+    return f"{name}: is no variable of ours; did you mean {known}?"
+
+
+def _one_slip(name: str, known: str) -> bool:
+    """Tell whether `name`, unknown to us, is `known` with one character added, lost, replaced or swapped with its neighbour."""
+    if not name.startswith("REDIS_") or name in _KNOWN or abs(len(name) - len(known)) > 1:
+        return False
+    first = next((i for i, (a, b) in enumerate(zip(name, known, strict=False)) if a != b), min(len(name), len(known)))
+    rest, known_rest = name[first:], known[first:]
+    return (
+        rest[1:] == known_rest
+        or rest == known_rest[1:]
+        or rest[1:] == known_rest[1:]
+        or (rest[:2] == known_rest[1::-1] and rest[2:] == known_rest[2:])
+    )

@@ -1,0 +1,50 @@
+"""What can go wrong, as one tree; each error also derives from the redis-py error it stands for.
+
+CacheError                  redis.RedisError
+├── ConfigError             ValueError
+├── Unavailable             redis.ConnectionError, redis.TimeoutError
+│   └── PoolExhausted
+├── Refused                 redis.AuthenticationError
+└── OutcomeUnknown          deliberately neither ConnectionError nor TimeoutError
+
+`except redis.RedisError` catches all of them. `OutcomeUnknown` stays outside redis-py's connection errors so that a generic "retry on
+ConnectionError" wrapped around our client can't apply a write twice.
+"""
+
+from collections.abc import Sequence
+
+import redis
+
+
+class CacheError(redis.RedisError):
+    """Any error that this package raises itself."""
+
+
+class ConfigError(CacheError, ValueError):
+    """The configuration is invalid; `problems` names every fault at once.
+
+    Args:
+        problems: one sentence for each fault, none of which holds a secret.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{count} problem{'s' if count > 1 else ''} in the Redis configuration:{lines}")
+
+
+class Unavailable(CacheError, redis.ConnectionError, redis.TimeoutError):
+    """The server did not serve the call within its deadline, and the call changed nothing."""
+
+
+class PoolExhausted(Unavailable):
+    """Every connection of the pool stayed in use until the deadline."""
+
+
+class Refused(CacheError, redis.AuthenticationError):
+    """The server refused the login or the database: trying again can't help."""
+
+
+class OutcomeUnknown(CacheError):
+    """A write was sent and its reply was lost: it may or may not have been applied."""

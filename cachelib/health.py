@@ -1,0 +1,133 @@
+"""The health check: what a Redis is fit for now, with a code for each reason why it is not."""
+
+import enum
+import time
+import uuid
+from dataclasses import dataclass
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from cachelib.call import deadline
+from cachelib.errors import CacheError, Refused
+
+
+class Reason(enum.StrEnum):
+    """Why a server is not fully healthy."""
+
+    UNREACHABLE = "unreachable"  # no answer within the deadline
+    REFUSED = "refused"  # wrong password or database
+    LOADING = "loading"  # reads its data from disk
+    NO_PERMISSION = "no-permission"  # the user may not do what the check does
+    WRONG_REPLY = "wrong-reply"  # PING was not answered with PONG
+    READ_ONLY = "read-only"  # a replica
+    OUT_OF_MEMORY = "out-of-memory"  # at maxmemory, and nothing may be evicted
+    DISK_FAILING = "disk-failing"  # writes are refused since the last one to disk failed
+    CANARY_LOST = "canary-lost"  # a value written was not read back
+    AOF_OFF = "aof-off"  # nothing written survives a restart
+    SERVER_ERROR = "server-error"  # any other error reply
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """The result of `check`.
+
+    Attributes:
+        live: something that speaks Redis answers.
+        ready: it serves reads: PING was answered with PONG.
+        writable: a canary value was written, read back and deleted.
+        durable: the append-only file is on and its last write succeeded; None if the user may not see it.
+        reasons: why one of these is not true, in the order found.
+        detail: the server's or the client's words for the first reason; no secret.
+        duration_s: how long the check took, in seconds.
+    """
+
+    live: bool
+    ready: bool
+    writable: bool
+    durable: bool | None
+    reasons: tuple[Reason, ...]
+    detail: str
+    duration_s: float
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether it is fit for an application: ready and writable."""
+        return self.ready and self.writable
+
+
+# The prefix of the canary's key: the only key that a check touches.
+CANARY_PREFIX = "cachelib:canary:"
+
+_REPLY_REASONS = {
+    "READONLY": Reason.READ_ONLY,
+    "OOM": Reason.OUT_OF_MEMORY,
+    "MISCONF": Reason.DISK_FAILING,
+    "NOPERM": Reason.NO_PERMISSION,
+}
+
+
+def check(client: redis.Redis, *, timeout_s: float = 1.0) -> HealthReport:
+    """Check a server with PING, a canary value and INFO; it never raises for a sick server.
+
+    Args:
+        client: made by `connect`; with any other client the deadline is that client's own.
+        timeout_s: bound of the whole check, in seconds.
+    """
+    started_s = time.monotonic()
+    live = ready = writable = False
+    durable: bool | None = None
+    reasons: list[Reason] = []
+    detail = ""
+    try:
+        with deadline(timeout_s):
+            ready = _ping(client)
+            live = True
+            if not ready:
+                reasons.append(Reason.WRONG_REPLY)
+            durable = _durable(client)
+            if durable is False:
+                reasons.append(Reason.AOF_OFF)
+            if _canary(client):
+                writable = True
+            else:
+                reasons.append(Reason.CANARY_LOST)
+    except redis.RedisError as error:
+        reason = _reason(error)
+        live = live or reason is not Reason.UNREACHABLE
+        reasons.insert(0, reason)
+        detail = str(error)
+    return HealthReport(live, ready, writable, durable, tuple(reasons), detail, time.monotonic() - started_s)
+
+
+def _ping(client: redis.Redis) -> bool:
+    return client.execute_command("PING") in (True, b"PONG", "PONG")
+
+
+def _durable(client: redis.Redis) -> bool | None:
+    try:
+        info = client.info("persistence")
+    except NoPermissionError:
+        return None
+    return bool(info["aof_enabled"]) and info["aof_last_write_status"] == "ok"
+
+
+def _canary(client: redis.Redis) -> bool:
+    """Write a value under a key of its own, read it back and delete it; the key expires by itself if we die in between."""
+    key, value = CANARY_PREFIX + uuid.uuid4().hex, uuid.uuid4().hex
+    client.set(key, value, px=10_000)
+    found = client.get(key)
+    client.delete(key)
+    return found in (value, value.encode())
+
+
+def _reason(error: redis.RedisError) -> Reason:
+    cause = error.__cause__ if isinstance(error, CacheError) and error.__cause__ else error
+    if isinstance(error, Refused) or isinstance(cause, redis.AuthenticationError):
+        return Reason.REFUSED
+    if isinstance(cause, redis.BusyLoadingError):
+        return Reason.LOADING
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | CacheError):
+        return Reason.UNREACHABLE
+    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    return _REPLY_REASONS.get(code, Reason.SERVER_ERROR)
