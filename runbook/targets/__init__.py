@@ -1,0 +1,26 @@
+"""Where a Redis runs, and what may be done to it there."""
+
+from collections.abc import Callable, Mapping
+
+from runbook.targets.base import Engine, Pausable, Restartable, Target, TargetError
+from runbook.targets.embedded import Embedded
+from runbook.targets.remote import Remote
+
+__all__ = ["TARGETS", "Embedded", "Engine", "Pausable", "Remote", "Restartable", "Target", "TargetError", "open_target"]
+
+TARGETS: dict[str, Callable[[Mapping[str, str]], Target]] = {
+    "embedded": Embedded,
+    "remote": Remote,
+}
+
+
+def open_target(name: str, environ: Mapping[str, str]) -> Target:
+    """Open the target of this name.
+
+    Raises:
+        TargetError: there is no such target, or it could not be started.
+        ConfigError: the environment's configuration is invalid.
+    """
+    if name not in TARGETS:
+        raise TargetError(f"there is no target {name!r}: choose one of {', '.join(TARGETS)}")
+    return TARGETS[name](environ)

@@ -1,0 +1,84 @@
+"""What a target is, and the abilities that some have beyond being looked at."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import redis
+
+from cachelib import Config
+
+
+class TargetError(Exception):
+    """A target could not be used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Which server answers.
+
+    Attributes:
+        product: `redis` or `valkey`.
+        version: as the server says it.
+        found_by: how its binary was chosen, or `running` for a server that was there before.
+    """
+
+    product: str
+    version: str
+    found_by: str
+
+
+class Target(Protocol):
+    """A running Redis; `config` says how to reach it."""
+
+    name: str
+    config: Config
+
+    @property
+    def engine(self) -> Engine:
+        """Ask the server what it is."""
+        ...
+
+    def log(self) -> str:
+        """Return what the server logged; empty where it is not ours to see."""
+        ...
+
+    def close(self) -> None:
+        """Take back all that was opened; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """The ability to end the server's process and start it anew on the same data."""
+
+    def stop(self) -> int:
+        """End it with SIGTERM and return its exit status, negative for a signal."""
+        ...
+
+    def kill(self) -> int:
+        """End it with SIGKILL and return its exit status."""
+        ...
+
+    def start(self) -> None:
+        """Start it on the data that it left, and wait until it serves."""
+        ...
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """The ability to stop the server's process without ending it."""
+
+    def pause(self) -> None:
+        """Stop it with SIGSTOP; connections stay open and nothing is answered."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
+
+def ask_engine(client: redis.Redis, found_by: str) -> Engine:
+    """Ask a server for its product and version with INFO."""
+    info = client.info("server")
+    product = str(info.get("server_name", "redis"))
+    return Engine(product, str(info.get(f"{product}_version", "unknown")), found_by)

@@ -1,0 +1,209 @@
+"""A server process that we spawn: the story's flags, a private folder, a free loopback port; it never outlives us."""
+
+import atexit
+import dataclasses
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from cachelib import Config, Refused, Unavailable, connect, deadline
+from runbook.targets.base import Engine, TargetError, ask_engine
+from runbook.targets.binary import find_server
+
+# The command line that the story asks for, word for word.
+STORY_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory", "512mb", "--maxmemory-policy", "noeviction")
+
+LOG_NAME = "server.log"
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 15.0
+
+# Becomes the server (same pid) after asking the kernel to kill it when its parent dies, by whatever cause. A function between fork and
+# exec (`preexec_fn`) could do the same, but may deadlock in a process that has threads, as a kernel does. The kernel counts the
+# spawning *thread* as the parent, so `start` belongs in the main thread.
+_TETHER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG, SIGKILL = 1, 9
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    if os.getppid() != int(sys.argv[1]):  # it died before we asked
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Embedded:
+    """A Redis or Valkey of our own; `close` ends it and removes its folder.
+
+    Args:
+        environ: which binary (see `find_server`), and how our clients behave (`Config.from_env`); its endpoint and its credentials are
+            not used, since the server is ours.
+        flags: command line options of the server.
+
+    Raises:
+        TargetError: no server program, or it did not start.
+        ConfigError: the environment's configuration is invalid.
+    """
+
+    name = "embedded"
+
+    def __init__(self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS) -> None:
+        self._binary = find_server(environ)
+        self._flags = flags
+        behaviour = Config.from_env(environ)
+        self.config = dataclasses.replace(
+            behaviour,
+            host="127.0.0.1",
+            port=_free_port(),
+            username=None,
+            password=None,
+            db=0,
+            tls=False,
+            tls_ca_file=None,
+            tls_cert_file=None,
+            tls_key_file=None,
+        )
+        self.folder = Path(tempfile.mkdtemp(prefix="runbook-embedded-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Embedded {self.config.endpoint} {'running' if self.pid else 'stopped'}, found by {self._binary.found_by}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id, None while it does not run."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def engine(self) -> Engine:
+        """Ask the server what it is."""
+        with connect(self.config) as client:
+            return ask_engine(client, self._binary.found_by)
+
+    def start(self) -> None:
+        """Start the server on what its folder holds, and wait until it serves.
+
+        Raises:
+            TargetError: it runs already, ended at once, or did not serve within 15 s; with the last lines of its log.
+        """
+        if self.pid:
+            raise TargetError(f"the server at {self.config.endpoint} runs already (pid {self.pid}): stop it first")
+        command = [self._binary.path, "--port", str(self.config.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--logfile", LOG_NAME, *self._flags]
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Out of our process group: an interrupted cell or Ctrl-C must not end the server behind a drill's back.
+            start_new_session=True,
+        )
+        self._await_ready(self._process)
+
+    def stop(self) -> int:
+        """End the server with SIGTERM, so that it closes its append-only file, and return its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End the server with SIGKILL and return its exit status."""
+        return self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop the server's process; nothing is answered until `resume`."""
+        os.kill(self._running().pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        os.kill(self._running().pid, signal.SIGCONT)
+
+    def log(self) -> str:
+        """Return what the server has logged over all its starts; empty after `close`."""
+        try:
+            return (self.folder / LOG_NAME).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def close(self) -> None:
+        """End the server, paused or not, and remove its folder."""
+        atexit.unregister(self.close)
+        if self.pid:
+            self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise TargetError(f"the server at {self.config.endpoint} does not run: start it first")
+        return self._process
+
+    def _end(self, signal_number: signal.Signals) -> int:
+        process = self._running()
+        process.send_signal(signal_number)
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise TargetError(
+                f"the server (pid {process.pid}) did not end within {STOP_TIMEOUT_S:g} s of {signal_number.name}; its log ends:\n"
+                f"{self._log_tail()}"
+            ) from None
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        patient = dataclasses.replace(self.config, pool_size=1, backoff_base_s=0.001, backoff_cap_s=0.005)
+        until_s = time.monotonic() + START_TIMEOUT_S
+        with connect(patient) as client:
+            while process.poll() is None and time.monotonic() < until_s:
+                try:
+                    with deadline(0.2):
+                        client.ping()
+                except Unavailable:
+                    continue
+                except Refused:
+                    return  # it serves, though not us: the flags set a password
+                except redis.ResponseError as error:
+                    raise TargetError(f"{self._binary.path} answers PING with an error ({error}): is it a Redis server?") from error
+                return
+        status = process.poll()
+        ended = f"ended at once with status {status}" if status is not None else f"did not serve within {START_TIMEOUT_S:g} s"
+        if status is None:
+            self.kill()
+        raise TargetError(f"{self._binary.path} ({self._binary.found_by}) {ended}; its log ends:\n{self._log_tail()}")
+
+    def _log_tail(self, lines: int = 8) -> str:
+        return "\n".join(self.log().splitlines()[-lines:]) or "(it wrote none)"
+
+
+def _free_port() -> int:
+    """Find a free port below the range from which the kernel takes ports for outgoing connections.
+
+    A client that keeps trying to connect to a port *of* that range while the server is down can be given the very same port as its own
+    and connect to itself.
+    """
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise TargetError("found no free port among 100 tried between 20000 and 30000: end what holds them")
