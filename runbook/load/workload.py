@@ -1,0 +1,108 @@
+"""Seeded streams of operations."""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import redis
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call to make.
+
+    Attributes:
+        name: as it appears in the history.
+        value: what identifies it, or empty.
+        call: makes it and returns the reply.
+        expected: the reply that counts as success; None accepts any.
+    """
+
+    name: str
+    value: str
+    call: Callable[[redis.Redis], Any]
+    expected: Any = None
+
+
+class Workload(Protocol):
+    """Operations without end, for each worker its own."""
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield the operations of one worker; the same seed yields the same stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Appends to one list, each with a value of its own: `<worker>:<number>`; not idempotent, so a repeated one shows as a duplicate.
+
+    Attributes:
+        key: of the list.
+    """
+
+    key: str
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield appends numbered from 0."""
+        return (self._append(f"{worker}:{number}") for number in itertools.count())
+
+    def _append(self, value: str) -> Operation:
+        return Operation("RPUSH", value, lambda client: client.rpush(self.key, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Nothing but PING: may be repeated, changes nothing."""
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield PING after PING."""
+        return itertools.repeat(Operation("PING", "", lambda client: client.ping(), True))
+
+
+@dataclass(frozen=True, slots=True)
+class Basics:
+    """GET, SET and PING in equal shares and random order, replies checked.
+
+    Attributes:
+        prefix: of the keys.
+        keys: how many there are.
+        size_bytes: length of each value.
+        seed: of the order.
+    """
+
+    prefix: str
+    keys: int = 1000
+    size_bytes: int = 64
+    seed: int = 1
+
+    @property
+    def value(self) -> bytes:
+        """What every key holds."""
+        return b"x" * self.size_bytes
+
+    def load(self, client: redis.Redis) -> None:
+        """Write every key once."""
+        with client.pipeline(transaction=False) as pipeline:
+            for number in range(self.keys):
+                pipeline.set(f"{self.prefix}{number}", self.value)
+            pipeline.execute()
+
+    def unload(self, client: redis.Redis) -> None:
+        """Delete every key."""
+        client.unlink(*(f"{self.prefix}{number}" for number in range(self.keys)))
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield operations of the three kinds in random order."""
+        choice, value = random.Random(f"{self.seed}:{worker}"), self.value
+        while True:
+            key = f"{self.prefix}{choice.randrange(self.keys)}"
+            match choice.randrange(3):
+                case 0:
+                    yield Operation("GET", "", partial(redis.Redis.get, name=key), value)
+                case 1:
+                    yield Operation("SET", "", partial(redis.Redis.set, name=key, value=value), True)
+                case _:
+                    yield Operation("PING", "", lambda client: client.ping(), True)
