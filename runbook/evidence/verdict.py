@@ -1,0 +1,76 @@
+"""PASS, FAIL or INCONCLUSIVE, and the findings from which a verdict is made."""
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+
+class Verdict(enum.StrEnum):
+    """What was found. FAIL outweighs INCONCLUSIVE outweighs PASS."""
+
+    PASS = "PASS"  # noqa: S105
+    INCONCLUSIVE = "INCONCLUSIVE"
+    FAIL = "FAIL"
+
+
+_WEIGHT = {verdict: weight for weight, verdict in enumerate((Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL))}
+
+
+def combine(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict that outweighs the others; nothing examined is INCONCLUSIVE."""
+    return max(verdicts, key=_WEIGHT.__getitem__, default=Verdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number and what makes it credible.
+
+    Attributes:
+        name: what was measured.
+        value: the number; None if it could not be measured.
+        unit: `ms`, `writes`, …; empty for a bare number or a text.
+        samples: from how many it was taken; None where it is a single observation.
+        threshold: what it was held against, such as `< 1 ms`; empty if nothing.
+    """
+
+    name: str
+    value: float | int | str | None
+    unit: str = ""
+    samples: int | None = None
+    threshold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One claim about one criterion, judged.
+
+    Attributes:
+        criterion: id of the story's criterion, such as `I-4`.
+        claim: what must hold, in words that don't change from run to run.
+        verdict: whether it does.
+        reason: why not, with the first and the worst counter-example; may be empty for PASS.
+        measured: the numbers that decided it, the deciding one first.
+        doubts: what makes the numbers less credible.
+    """
+
+    criterion: str
+    claim: str
+    verdict: Verdict
+    reason: str = ""
+    measured: tuple[Measurement, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def judge(criterion: str, claim: str, check: Callable[[], tuple[Verdict, str, tuple[Measurement, ...]]]) -> Finding:
+    """Run a check; one that crashes is INCONCLUSIVE, never PASS.
+
+    Args:
+        criterion: id of the story's criterion.
+        claim: what must hold.
+        check: returns the verdict, the reason and what was measured.
+    """
+    try:
+        verdict, reason, measured = check()
+    except Exception as error:  # a checker may fail in any way, and none of them may look like a result
+        return Finding(criterion, claim, Verdict.INCONCLUSIVE, f"the check itself failed: {type(error).__name__}: {error}")
+    return Finding(criterion, claim, verdict, reason, measured)
