@@ -1,0 +1,213 @@
+"""Does the Redis keep what it acknowledged, when its process is stopped or killed under load?
+
+Promise: after SIGTERM nothing is lost. After SIGKILL at most the newest two seconds are (Redis holds back a write for up to two seconds
+while an fsync is in flight: `aof.c`, `flushAppendOnlyFile`), and never one out of the middle.
+"""
+
+import dataclasses
+import time
+import uuid
+from dataclasses import dataclass
+
+from cachelib import connect
+from runbook.drills.checkers import Account, account
+from runbook.drills.faults import FAULTS, Outage
+from runbook.evidence import Finding, Measurement, Verdict, judge
+from runbook.load import History, Ledger, Load, Outcome, Ping, Record, collector_off
+from runbook.targets import Restartable, Target
+
+LOSS_WINDOW_S = {"SIGTERM": 0.0, "SIGKILL": 2.0}
+# How late a caller may get its error after its deadline.
+GRACE_S = 0.05
+# Fewer writes on either side of the outage say nothing.
+FEWEST_WRITES = 100
+# By when a reply that the server had sent before it ended has been read.
+UNDER_WAY_NS = 50_000_000
+LOOKS_PER_S = 50
+LOOK_DEADLINE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One outage under load.
+
+    Attributes:
+        fault: name of the signal.
+        outage: what the fault did.
+        writes: every append to the ledger.
+        looks: every PING of a caller with a short deadline.
+        account: what became of the appends.
+        findings: the claims judged.
+    """
+
+    fault: str
+    outage: Outage
+    writes: History
+    looks: History
+    account: Account
+    findings: tuple[Finding, ...]
+
+    @property
+    def histories(self) -> dict[str, History]:
+        """What was recorded, by name."""
+        return {f"{self.fault.lower()}-writes": self.writes, f"{self.fault.lower()}-looks": self.looks}
+
+
+def drill(target: Target, *, fault: str, rate_per_s: float, writers: int, before_s: float, down_s: float, after_s: float) -> Result:
+    """Append to a ledger, end the server meanwhile, start it again, read the ledger and account for every append.
+
+    Args:
+        target: which server; one that can't be restarted by us gives INCONCLUSIVE findings.
+        fault: `SIGTERM` or `SIGKILL`.
+        rate_per_s: appends a second, of all writers together.
+        writers: how many callers append; each numbers its own appends.
+        before_s: seconds of load before the fault.
+        down_s: seconds for which the server stays down.
+        after_s: seconds of load after it serves again.
+    """
+    outage = Outage(fault)
+    if not isinstance(target, Restartable):
+        refusal = (f"a {target.name} target is not ours to stop: run this drill on an embedded one",)
+        findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal[0]) for criterion, claim in _claims(fault).items())
+        return Result(fault, outage, History([]), History([]), account(History([]), [], 0), findings)
+
+    key = f"runbook:ledger:{uuid.uuid4().hex}"
+    impatient = dataclasses.replace(target.config, deadline_s=LOOK_DEADLINE_S, pool_size=2)
+    with connect(target.config) as client, connect(impatient) as looker:
+        with (
+            collector_off(),
+            Load(client, Ledger(key), rate_per_s=rate_per_s, workers=writers) as load,
+            Load(looker, Ping(), rate_per_s=LOOKS_PER_S, workers=1) as looking,
+        ):
+            time.sleep(before_s)
+            with FAULTS[fault](target) as outage:
+                time.sleep(down_s)
+            time.sleep(after_s)
+        present = [value.decode() for value in client.lrange(key, 0, -1)]
+        client.unlink(key)
+    found = account(load.history, present, outage.down_ns)
+    return Result(fault, outage, load.history, looking.history, found, judge_result(fault, outage, load.history, looking.history, found))
+
+
+def judge_result(fault: str, outage: Outage, writes: History, looks: History, found: Account) -> tuple[Finding, ...]:
+    """Judge what was recorded: pure, so that its tests can hand it any history."""
+    claims = _claims(fault)
+
+    def durability() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        measured = (
+            Measurement("acknowledged writes lost", len(found.lost), "writes", found.acknowledged, _promise(fault)),
+            Measurement("window of the loss", round(found.lost_window_s, 3), "s", None, f"≤ {LOSS_WINDOW_S[fault]:g} s"),
+            Measurement("duplicated", len(found.duplicated), "writes", found.acknowledged, "= 0"),
+            Measurement("phantom", len(found.phantom), "writes", found.acknowledged, "= 0"),
+            Measurement("out of order", len(found.out_of_order), "writes", found.acknowledged, "= 0"),
+            Measurement("outcome unknown", found.unknown, "writes", found.attempted),
+        )
+        problems = list(found.corrupt)
+        if (found.lost and found.lost_window_s > LOSS_WINDOW_S[fault]) or (fault == "SIGTERM" and found.lost):
+            problems.insert(
+                0,
+                f"{len(found.lost)} of {found.acknowledged} acknowledged writes lost, over {found.lost_window_s:.2f} s, "
+                f"first {found.lost[0]}",
+            )
+        if problems:
+            return Verdict.FAIL, "; ".join(problems), measured
+        if doubts := _doubts(outage, writes):
+            return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
+        return Verdict.PASS, "", measured
+
+    def reconnection() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        recoveries = recoveries_s(writes, outage)
+        workers = {record.worker for record in writes}
+        slowest = max(recoveries.values(), default=None)
+        measured = (
+            Measurement("slowest writer's first success after the server served", _ms(slowest), "ms", len(recoveries)),
+            Measurement("outage", round(outage.duration_s, 3), "s"),
+        )
+        if doubts := _doubts(outage, writes):
+            return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
+        if missing := workers - recoveries.keys():
+            return Verdict.FAIL, f"{len(missing)} of {len(workers)} writers never succeeded again, first {min(missing)}", measured
+        return Verdict.PASS, "", measured
+
+    def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        during = [look for look in looks if look.sent_ns < outage.ready_ns and look.done_ns > outage.broken_ns]
+        failed = [look for look in during if look.outcome is not Outcome.OK]
+        late_s = max((look.service_ns / 1e9 - LOOK_DEADLINE_S for look in during), default=0.0)
+        measured = (
+            Measurement("latest error after its deadline", _ms(max(0.0, late_s)), "ms", len(during), f"≤ {GRACE_S * 1e3:g} ms"),
+            Measurement("callers told that Redis is unavailable", len(failed), "calls", len(during)),
+        )
+        strange = [look for look in failed if not look.error.startswith("Unavailable")]
+        if strange:
+            return Verdict.FAIL, f"{len(strange)} calls ended otherwise, first {strange[0].error}", measured
+        if outage.doubts or not failed:
+            return Verdict.INCONCLUSIVE, "; ".join(outage.doubts) or "no call fell into the outage", measured
+        if late_s > GRACE_S:
+            return Verdict.FAIL, f"a call ended {late_s * 1e3:.0f} ms after its deadline", measured
+        return Verdict.PASS, "", measured
+
+    checks = (durability, reconnection, grace)
+    return tuple(judge(criterion, claim, check) for (criterion, claim), check in zip(claims.items(), checks, strict=True))
+
+
+def recoveries_s(writes: History, outage: Outage) -> dict[int, float]:
+    """Tell for each writer how many seconds after the server served again its first append sent or waiting then succeeded."""
+    first: dict[int, Record] = {}
+    for record in writes:
+        # A reply that was under way when the process ended is not a recovery.
+        answered_anew = record.sent_ns > outage.down_ns or record.done_ns > outage.down_ns + UNDER_WAY_NS
+        if answered_anew and record.outcome is Outcome.OK and record.worker not in first:
+            first[record.worker] = record
+    return {worker: max(0.0, (record.done_ns - outage.ready_ns) / 1e9) for worker, record in first.items()}
+
+
+def control() -> tuple[Finding, ...]:
+    """Hand the checker a history with one seeded defect of each kind; it must find each of them."""
+    second = 1_000_000_000
+
+    def seeded() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        records = [Record(0, "RPUSH", f"0:{n}", n * second, n * second, n * second + 1, Outcome.OK) for n in range(6)]
+        clean, cut_ns = [f"0:{n}" for n in range(6)], 3 * second
+        defects = {
+            "a lost write": (clean[:4] + clean[5:], lambda found: found.lost == ("0:4",) and found.holes),
+            "a duplicate": ([*clean, "0:5"], lambda found: found.duplicated == ("0:5",)),
+            "a phantom": ([*clean, "0:9"], lambda found: found.phantom == ("0:9",)),
+            "a swap": ([*clean[:4], "0:5", "0:4"], lambda found: found.out_of_order == ("0:4",)),
+        }
+        missed = [name for name, (present, caught) in defects.items() if not caught(account(History(records), present, cut_ns))]
+        if account(History(records), clean, cut_ns).corrupt:
+            missed.append("a clean ledger, which it accused")
+        measured = (Measurement("seeded defects caught", len(defects) - len(missed), "defects", len(defects), f"= {len(defects)}"),)
+        # A blind checker makes every other result worthless, but proves no fault of the server.
+        return (Verdict.INCONCLUSIVE, f"the checker missed {', '.join(missed)}", measured) if missed else (Verdict.PASS, "", measured)
+
+    return (judge("I-4", "The accounting itself finds a seeded loss, duplicate, phantom and swap", seeded),)
+
+
+def _claims(fault: str) -> dict[str, str]:
+    window_s = LOSS_WINDOW_S[fault]
+    loss = f"only writes of the last {window_s:g} s may be lost" if window_s else "no acknowledged write is lost"
+    return {
+        "I-4": f"After {fault} and a restart {loss}; none is doubled, invented or out of order",
+        "I-5": f"After {fault} and a restart every writer goes on by itself",
+        "I-6": f"While {fault} keeps Redis down, callers are told so by their deadline (+{GRACE_S * 1e3:g} ms)",
+    }
+
+
+def _promise(fault: str) -> str:
+    return "= 0" if fault == "SIGTERM" else f"only within {LOSS_WINDOW_S[fault]:g} s"
+
+
+def _doubts(outage: Outage, writes: History) -> list[str]:
+    doubts = list(outage.doubts)
+    for side, count in (
+        ("before", sum(record.done_ns < outage.broken_ns for record in writes)),
+        ("after", sum(record.done_ns > outage.ready_ns for record in writes)),
+    ):
+        if count < FEWEST_WRITES:
+            doubts.append(f"only {count} writes {side} the outage, {FEWEST_WRITES} are needed")
+    return doubts
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 1)

@@ -1,0 +1,60 @@
+"""Fills a connection pool to its last connection, and lets the server count."""
+
+import dataclasses
+import threading
+import time
+import uuid
+
+import redis
+
+from cachelib import Config, PoolExhausted, connect, deadline
+
+PATIENCE_S = 5.0
+
+
+def fill_pool(config: Config, size: int) -> tuple[int, bool]:
+    """Keep `size` callers of one client busy at the same time, each in a BLPOP of its own, and try one caller more.
+
+    Args:
+        config: where to connect.
+        size: of the pool, and how many callers.
+
+    Returns:
+        How many more blocked connections the server counted than before, and whether the one caller more was refused.
+    """
+    key = f"runbook:pool:{uuid.uuid4().hex}"
+    sized = dataclasses.replace(config, pool_size=size)
+    with connect(sized) as client, connect(config) as watcher:
+        before = _blocked(watcher)
+        callers = [threading.Thread(target=client.blpop, args=(key,), kwargs={"timeout": 2 * PATIENCE_S}, daemon=True) for _ in range(size)]
+        for caller in callers:
+            caller.start()
+        try:
+            busy = _await_blocked(watcher, before + size) - before
+            refused = _one_more_is_refused(client)
+        finally:
+            watcher.rpush(key, *range(size))  # each caller takes one and is done
+            for caller in callers:
+                caller.join()
+            watcher.unlink(key)
+    return busy, refused
+
+
+def _blocked(watcher: redis.Redis) -> int:
+    return int(watcher.info("clients")["blocked_clients"])
+
+
+def _await_blocked(watcher: redis.Redis, wanted: int) -> int:
+    until_s = time.monotonic() + PATIENCE_S
+    while (blocked := _blocked(watcher)) < wanted and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return blocked
+
+
+def _one_more_is_refused(client: redis.Redis) -> bool:
+    try:
+        with deadline(0.1):
+            client.ping()
+    except PoolExhausted:
+        return True
+    return False
