@@ -1,0 +1,53 @@
+"""Tables of findings, accounts and percentiles, for notebooks."""
+
+from collections.abc import Iterable, Sequence
+
+from runbook.drills import latency, persistence
+from runbook.evidence import Finding
+from runbook.load.quantile import estimate
+from runbook.report.display import Measured, Table
+from runbook.report.measured import MISSING, measured_text
+
+
+def findings_table(findings: Iterable[Finding], title: str = "What was found") -> Table:
+    """Show each claim with its verdict and the numbers that decided it."""
+    rows = [
+        (
+            finding.criterion,
+            finding.claim,
+            str(finding.verdict),
+            Measured(measured_text(finding.measured)),
+            Measured(finding.reason),
+        )
+        for finding in findings
+    ]
+    return Table(title, ("criterion", "claim", "verdict", "measured", "why not"), rows)
+
+
+def account_table(result: persistence.Result) -> Table:
+    """Show what became of every append."""
+    found = result.account
+    rows = [
+        ("attempted", found.attempted, ""),
+        ("acknowledged", found.acknowledged, "answered with OK"),
+        ("certainly not applied", found.failed, "the client said so"),
+        ("outcome unknown", found.unknown, f"sent, and the reply was lost: {found.unknown_present} of them are there"),
+        ("lost", len(found.lost), "acknowledged, and not there"),
+        ("duplicated", len(found.duplicated), "there more than once"),
+        ("phantom", len(found.phantom), "there, and never sent"),
+        ("out of order", len(found.out_of_order), "behind a later one of the same writer"),
+    ]
+    title = f"Every append around {result.fault}, accounted for"
+    return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
+
+
+def percentile_table(result: latency.Result) -> Table:
+    """Show percentiles of each operation with their sample counts; one with fewer than ten samples beyond it stays blank."""
+    rows: list[Sequence[str | Measured]] = []
+    for operation in latency.OPERATIONS:
+        samples = result.latencies_ms(operation)
+        cells = [estimate(samples, p) for p in latency.SHOWN]
+        values = [Measured(f"{cell.value:.3f}" if cell else MISSING) for cell in cells]
+        rows.append((operation, Measured(f"{len(samples):,}"), *values, Measured(f"{samples[-1]:.3f}" if samples else MISSING)))
+    columns = ("operation", "samples", *(f"p{p * 100:g}, ms" for p in latency.SHOWN), "maximum, ms")
+    return Table(f"Latency from the intended start, at {result.rate_per_s:g} operations a second", columns, rows)
