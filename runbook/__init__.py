@@ -1,0 +1,32 @@
+"""What a notebook calls: `open`, the drills, and what shows their results.
+
+The names are loaded on first use (PEP 562), so that the command line, which needs none of them, does not pay for pandas and matplotlib.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runbook.drills import latency, persistence, setup
+    from runbook.report.plots import percentiles, timeline
+    from runbook.report.tables import account_table, percentile_table
+    from runbook.session import open  # noqa: A004
+
+__all__ = ["account_table", "latency", "open", "percentile_table", "percentiles", "persistence", "setup", "timeline"]
+
+_HOMES = {
+    "account_table": "runbook.report.tables",
+    "latency": "runbook.drills",
+    "open": "runbook.session",
+    "percentile_table": "runbook.report.tables",
+    "percentiles": "runbook.report.plots",
+    "persistence": "runbook.drills",
+    "setup": "runbook.drills",
+    "timeline": "runbook.report.plots",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,211 @@
+"""The command line: `runbook list`, `run`, `verify`, `refresh` and `report`."""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cachelib import Config, ConfigError
+from runbook import notebooks, verification
+from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
+from runbook.evidence.verdict import Verdict
+from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
+from runbook.notebooks import Notebook, UsageError
+from runbook.targets import TARGETS, TargetError
+from runbook.targets.binary import find_server
+
+EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+EPILOG = "exit status: 0 PASS, 1 FAIL, 2 wrong usage, 3 INCONCLUSIVE, 4 broken run, 130 interrupted"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.command(options, os.environ)
+        return status
+    except (UsageError, ConfigError, TargetError, EvidenceError) as error:
+        print(f"runbook: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("runbook: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def exit_status(runs: Sequence[Run]) -> int:
+    """Turn runs into an exit status: a FAIL outweighs a broken run, which outweighs INCONCLUSIVE, which outweighs PASS."""
+    if any(run.interrupted for run in runs):
+        return EXIT_INTERRUPTED
+    if any(run.verdict is Verdict.FAIL for run in runs):
+        return EXIT_FAIL
+    if any(run.verdict is None for run in runs):
+        return EXIT_BROKEN
+    if not runs or any(run.verdict is Verdict.INCONCLUSIVE for run in runs):
+        return EXIT_INCONCLUSIVE
+    return EXIT_PASS
+
+
+def list_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Print each notebook with its question and its parameters."""
+    for notebook in notebooks.list_notebooks(options.notebooks):
+        print(f"{notebook.name}\n    {notebook.question}")
+        for parameter in notebook.parameters:
+            print(f"    -p {parameter.name}={parameter.default}  {parameter.meaning}")
+    return EXIT_PASS
+
+
+def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Execute one notebook."""
+    notebook = notebooks.find_notebook(options.name, options.notebooks)
+    job = Job(notebook, notebook.parse(_assignments(options.parameter)))
+    _check_ground(str(job.parameters.get("target", "embedded")), environ)
+    runs = _execute([job], options, environ)
+    _render([runs[0].folder.path])
+    print(verification.findings_text(runs[0].folder))
+    print(f"page: {options.runs / runs[0].folder.name / PAGE}")
+    return exit_status(runs)
+
+
+def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Execute every notebook, and sum up."""
+    _check_ground(options.target, environ)
+    jobs = [_job(notebook, options.target) for notebook in notebooks.list_notebooks(options.notebooks)]
+    if not jobs:
+        raise UsageError(f"{options.notebooks} holds no notebook")
+    runs = _execute(jobs, options, environ)
+    folder = verification.conclude(runs, options.target, options.runs, environ)
+    _render([*(run.folder.path for run in runs), folder.path])
+    print(verification.criteria_text(folder))
+    print(f"page: {options.runs / 'latest' / PAGE}")
+    return exit_status(runs)
+
+
+def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Execute the notebooks with their defaults, and put the outputs of those that pass into the notebooks themselves."""
+    chosen = [notebooks.find_notebook(name, options.notebooks) for name in options.name] or notebooks.list_notebooks(options.notebooks)
+    _check_ground("embedded", environ)
+    with tempfile.TemporaryDirectory(prefix="runbook-refresh-") as scratch:
+        options.runs = Path(scratch)
+        runs = _execute([Job(notebook, {}) for notebook in chosen], options, environ)
+        for run in runs:
+            if run.verdict is Verdict.PASS:
+                content = json.dumps(run.folder.read_json(NOTEBOOK), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+                write_atomically(run.notebook.path, content.encode())
+                print(f"refreshed {run.notebook.name}")
+            else:
+                print(f"left {run.notebook.name} as it was: {run.breakage or run.verdict}", file=sys.stderr)
+        return exit_status(runs)
+
+
+def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Render the page of a run again from its evidence."""
+    path = Path(options.run) if Path(options.run).is_dir() else options.runs / options.run
+    if not path.is_dir():
+        raise UsageError(f"there is no run {options.run}; {options.runs} holds {', '.join(_newest(options.runs)) or 'none'}")
+    _render([path])
+    print(f"page: {path / PAGE}")
+    return EXIT_PASS
+
+
+def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[str, str]) -> list[Run]:
+    return execute(
+        jobs,
+        options.runs,
+        environ,
+        progress=_printer(),
+        cell_timeout_s=options.cell_timeout_s,
+        run_timeout_s=options.run_timeout_s,
+    )
+
+
+def _render(paths: Sequence[Path]) -> None:
+    # Not at the top: nbconvert takes a second to import, and the notebooks should start first.
+    from runbook.report.page import write_page
+
+    for path in paths:
+        write_page(path)
+
+
+def _job(notebook: Notebook, target: str) -> Job:
+    takes_target = any(parameter.name == "target" for parameter in notebook.parameters)
+    return Job(notebook, notebook.parse({"target": target}) if takes_target else {})
+
+
+def _check_ground(target: str, environ: Mapping[str, str]) -> None:
+    """Fail before the first notebook starts where none could work."""
+    if target not in TARGETS:
+        raise UsageError(f"there is no target {target!r}; choose one of {', '.join(TARGETS)}")
+    Config.from_env(environ)
+    if target == "embedded":
+        find_server(environ)
+
+
+def _assignments(texts: Sequence[str]) -> dict[str, str]:
+    assignments = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"-p takes name=value, got {text!r}" if "=" not in text else "-p takes name=value, got no name")
+        if name in assignments:
+            raise UsageError(f"parameter {name} is given twice: give it once")
+        assignments[name] = value
+    return assignments
+
+
+def _printer() -> Progress:
+    began_s = time.monotonic()
+
+    def show(name: str, event: str) -> None:
+        print(f"{time.monotonic() - began_s:6.1f} s  {name:20s} {event}", flush=True)
+
+    return show
+
+
+def _newest(runs: Path, count: int = 3) -> list[str]:
+    return sorted((path.name for path in runs.glob("2*") if path.is_dir()), reverse=True)[:count] if runs.is_dir() else []
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "number of seconds above 0"  # argparse names the type in its message
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="runbook", description="Prove that a Redis keeps, answers and is survived.", epilog=EPILOG)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, function: object, *, executes: bool) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=(function.__doc__ or "").strip(), description=function.__doc__, epilog=EPILOG)
+        added.set_defaults(command=function)
+        added.add_argument("--notebooks", type=Path, default=notebooks.FOLDER, metavar="DIR", help="folder of the notebooks")
+        added.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the evidence (default: runs)")
+        if executes:
+            added.add_argument("--cell-timeout-s", type=_positive, default=CELL_TIMEOUT_S, metavar="S", help="bound of a cell")
+            added.add_argument("--run-timeout-s", type=_positive, default=RUN_TIMEOUT_S, metavar="S", help="bound of a notebook")
+        return added
+
+    command("list", list_command, executes=False)
+    run = command("run", run_command, executes=True)
+    run.add_argument("name", help="of the notebook")
+    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter; may be repeated")
+    verify = command("verify", verify_command, executes=True)
+    verify.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    refresh = command("refresh", refresh_command, executes=True)
+    refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")
+    report = command("report", report_command, executes=False)
+    report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

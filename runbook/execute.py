@@ -1,0 +1,238 @@
+"""papermill, made honest: notebooks side by side, each in its own process, and a result only for those that earned one."""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from runbook.evidence.notebook import Reading, read_verdict
+from runbook.evidence.secrets import redact, secrets_of
+from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
+from runbook.evidence.verdict import Verdict
+from runbook.notebooks import Notebook, Value
+from runbook.quiet import LOCK_VARIABLE, occupy
+
+CELL_TIMEOUT_S = 120.0
+RUN_TIMEOUT_S = 600.0
+# How long an interrupted notebook may take to save what it has.
+GRACE_S = 10.0
+
+# Called with the notebook's name and what just happened to it.
+Progress = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A notebook to execute, with the values of its parameters."""
+
+    notebook: Notebook
+    parameters: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An executed notebook.
+
+    Attributes:
+        notebook: which.
+        folder: its evidence.
+        verdict: the one that it earned; None if it is broken.
+        breakage: why it is broken; empty otherwise.
+        criteria: its verdict on each criterion.
+        interrupted: whether it was ended by Ctrl-C.
+    """
+
+    notebook: Notebook
+    folder: RunFolder
+    verdict: Verdict | None
+    breakage: str
+    criteria: Mapping[str, Verdict]
+    interrupted: bool = False
+
+
+@dataclass(slots=True)
+class _Worker:
+    job: Job
+    folder: RunFolder
+    process: subprocess.Popen[str]
+    complaints: IO[str]
+    started: datetime
+    began_s: float = field(default_factory=time.monotonic)
+    problem: str = ""
+
+
+def execute(
+    jobs: Sequence[Job],
+    runs: Path,
+    environ: Mapping[str, str],
+    *,
+    progress: Progress,
+    cell_timeout_s: float = CELL_TIMEOUT_S,
+    run_timeout_s: float = RUN_TIMEOUT_S,
+) -> list[Run]:
+    """Execute notebooks side by side; what measures waits until the others are done.
+
+    Args:
+        jobs: what to execute.
+        runs: the folder under which each gets a run folder.
+        environ: handed on to the notebooks; its secrets are kept out of everything that is written.
+        progress: told when a cell begins, and when a notebook ends.
+        cell_timeout_s: bound of each cell, in seconds.
+        run_timeout_s: bound of each notebook, in seconds.
+
+    After Ctrl-C the notebooks are ended, and each keeps what it had recorded; the runs say `interrupted`.
+    """
+    with tempfile.TemporaryDirectory(prefix="runbook-") as scratch, contextlib.ExitStack() as started:
+        workers: list[_Worker] = []
+        interrupted = False
+        try:
+            for job in jobs:
+                workers.append(started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)))
+            _follow(workers, progress, run_timeout_s)
+        except KeyboardInterrupt:
+            interrupted = True
+            progress("runbook", "interrupted: ending the notebooks and keeping what they recorded")
+            _end(workers)
+        return [_conclude(worker, environ, progress, interrupted) for worker in workers]
+
+
+@contextlib.contextmanager
+def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], cell_timeout_s: float) -> Iterator[_Worker]:
+    folder = RunFolder.create(runs, job.notebook.name, environ)
+    lock_path = scratch / "quiet.lock"
+    private = {
+        FOLDER_VARIABLE: str(folder.path.resolve()),
+        LOCK_VARIABLE: str(lock_path),
+        # Whatever a notebook leaves behind, were it killed, is under a folder that we remove.
+        "TMPDIR": str(scratch),
+        "JUPYTER_RUNTIME_DIR": str(scratch),
+        "IPYTHONDIR": str(scratch / "ipython"),
+        # The kernel is the one of this environment, not one that the user has installed under the same name.
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]),
+    }
+    with contextlib.ExitStack() as opened:
+        complaints = opened.enter_context((scratch / f"{folder.name}.stderr").open("w+", errors="replace"))
+        # The worker inherits the lock, so the host counts as busy until it ends, by whatever cause.
+        locks = [] if job.notebook.measures else [opened.enter_context(occupy(lock_path))]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)],
+            env={**environ, **private},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            pass_fds=[lock.fileno() for lock in locks],
+            start_new_session=True,  # Ctrl-C reaches us alone, and we decide how each worker ends
+        )
+        for lock in locks:
+            lock.close()
+        worker = _Worker(job, folder, process, complaints, datetime.now(UTC))
+        try:
+            assert process.stdin
+            with contextlib.suppress(BrokenPipeError), process.stdin:
+                json.dump(dict(job.parameters), process.stdin)
+            yield worker
+        finally:
+            if process.poll() is None:
+                _end([worker])
+            if process.stdout:
+                process.stdout.close()
+
+
+def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float) -> None:
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            assert worker.process.stdout
+            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        while selector.get_map():
+            for key, _ in selector.select(timeout=0.5):
+                worker = key.data
+                line = worker.process.stdout.readline()
+                if line:
+                    _heed(worker, line, progress)
+                else:
+                    selector.unregister(key.fileobj)
+                    worker.process.wait()
+                    progress(worker.job.notebook.name, "ended")
+            for worker in workers:
+                if worker.process.poll() is None and time.monotonic() - worker.began_s > run_timeout_s:
+                    worker.problem = f"it took longer than {run_timeout_s:g} s"
+                    _end([worker])
+
+
+def _heed(worker: _Worker, line: str, progress: Progress) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return  # something else that a library printed
+    if "error" in event:
+        worker.problem = event["error"]
+    elif event.get("cell"):
+        progress(worker.job.notebook.name, f"cell {event['cell']} of {event['of']}")
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """Interrupt workers, and kill those that don't end in time; a worker's kernel and server end with it."""
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.process.send_signal(signal.SIGINT)
+    until_s = time.monotonic() + GRACE_S
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.1, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+
+
+def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, interrupted: bool) -> Run:
+    notebook, folder = worker.job.notebook, worker.folder
+    try:
+        reading = read_verdict(folder.read_json(NOTEBOOK))
+    except EvidenceError:
+        reading = Reading(None, "it did not start", {}, {})
+    breakage = _breakage(worker, reading, environ, interrupted)
+    verdict = None if breakage else reading.verdict
+    findings = reading.details.get("findings", [])
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "notebook",
+        "run": folder.name,
+        "notebook": notebook.name,
+        "title": notebook.title,
+        "question": notebook.question,
+        "verdict": verdict,
+        "broken": breakage,
+        "criteria": reading.data.get("criteria", {}) if verdict else {},
+        "parameters": dict(worker.job.parameters),
+        "started_utc": worker.started.isoformat(timespec="seconds"),
+        "duration_s": round((datetime.now(UTC) - worker.started).total_seconds(), 2),
+        **{name: reading.details.get(name) for name in ("target", "engine", "host", "versions")},
+        "findings": findings,
+    }
+    folder.write_json(RESULT, result)
+    progress(notebook.name, f"BROKEN: {breakage}" if breakage else str(verdict))
+    criteria = {name: Verdict(value) for name, value in result["criteria"].items()}
+    return Run(notebook, folder, verdict, breakage, criteria, interrupted)
+
+
+def _breakage(worker: _Worker, reading: Reading, environ: Mapping[str, str], interrupted: bool) -> str:
+    if interrupted and reading.verdict is None:
+        return "it was interrupted"
+    if not (reading.breakage or worker.problem):
+        return ""
+    worker.complaints.seek(0)
+    complaint = worker.complaints.read().strip().splitlines()
+    reasons = [worker.problem, reading.breakage, complaint[-1] if complaint and not worker.problem else ""]
+    return str(redact("; ".join(dict.fromkeys(filter(None, reasons))), secrets_of(environ)))

@@ -1,0 +1,155 @@
+"""The notebooks on disk: which there are, what they ask, and which parameters they take."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+
+_SECRET_NAME = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|api_?key|auth", re.IGNORECASE)
+
+Value = bool | int | float | str
+
+
+class UsageError(Exception):
+    """The caller asked for something that there is not; the message says what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter, as the cell tagged `parameters` declares it.
+
+    Attributes:
+        name: of the variable.
+        default: its literal, which also declares the type.
+        meaning: the comment behind it.
+    """
+
+    name: str
+    default: Value
+    meaning: str
+
+    def parse(self, text: str) -> Value:
+        """Turn text from the command line into a value of the declared type, strictly.
+
+        Raises:
+            UsageError: it is no such value.
+        """
+        try:
+            match self.default:
+                case bool():
+                    return {"true": True, "false": False}[text.lower()]
+                case int():
+                    return int(text)
+                case float():
+                    return float(text)
+                case _:
+                    return text
+        except (KeyError, ValueError):
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(self.default)]
+            raise UsageError(f"parameter {self.name} takes {kind}, got {text!r}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Notebook:
+    """A notebook of the runbook.
+
+    Attributes:
+        name: its file's name without the ending.
+        path: the file.
+        title: its first heading.
+        question: the line that begins with **Question.**
+        parameters: what it takes.
+        measures: whether nothing else of ours may be at work while it measures.
+    """
+
+    name: str
+    path: Path
+    title: str
+    question: str
+    parameters: tuple[Parameter, ...]
+    measures: bool
+
+    def parse(self, texts: Mapping[str, str]) -> dict[str, Value]:
+        """Check parameters given as text, and turn them into values.
+
+        Raises:
+            UsageError: one is unknown, has the wrong type, or looks like a secret.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        values = {}
+        for name, text in texts.items():
+            if _SECRET_NAME.search(name) or _holds_password(text):
+                raise UsageError(
+                    f"parameter {name} looks like a secret, and parameters are written into the evidence: "
+                    "set REDIS_PASSWORD_FILE or REDIS_PASSWORD in the environment instead"
+                )
+            if name not in known:
+                raise UsageError(f"{self.name} takes no parameter {name}; it takes {', '.join(known) or 'none'}")
+            values[name] = known[name].parse(text)
+        return values
+
+
+def list_notebooks(folder: Path = FOLDER) -> list[Notebook]:
+    """Read every notebook of a folder, in the order in which they are told: by the number in their metadata, then by name."""
+    found = [(_metadata(path).get("order", 99), path.stem, path) for path in folder.glob("*.ipynb")]
+    return [read_notebook(path) for _, _, path in sorted(found)]
+
+
+def find_notebook(name: str, folder: Path = FOLDER) -> Notebook:
+    """Find a notebook by name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for path in folder.glob("*.ipynb"):
+        if path.stem == name:
+            return read_notebook(path)
+    raise UsageError(f"there is no notebook {name}; there are {', '.join(sorted(path.stem for path in folder.glob('*.ipynb')))}")
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Read what a notebook says of itself."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join(_source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    title = re.search(r"^# (.+)$", prose, re.MULTILINE)
+    question = re.search(r"^\*\*Question\.\*\* (.+)$", prose, re.MULTILINE)
+    declared = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    return Notebook(
+        name=path.stem,
+        path=path,
+        title=title[1] if title else path.stem,
+        question=question[1] if question else "",
+        parameters=_declared(_source(declared[0])) if declared else (),
+        measures=bool(_metadata(path).get("measures", False)),
+    )
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))["metadata"].get("runbook", {}))
+
+
+def _source(cell: Mapping[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def _declared(source: str) -> tuple[Parameter, ...]:
+    lines = source.splitlines()
+    parameters = []
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            meaning = lines[statement.lineno - 1].partition("#")[2].strip()
+            parameters.append(Parameter(statement.targets[0].id, ast.literal_eval(statement.value), meaning))
+    return tuple(parameters)
+
+
+def _holds_password(text: str) -> bool:
+    try:
+        return urlsplit(text).password is not None
+    except ValueError:
+        return "@" in text

@@ -1,0 +1,81 @@
+"""All notebooks together: which criterion of the story each of them decided, and what remains open."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder, point_latest
+from runbook.evidence.verdict import Verdict, combine
+from runbook.execute import Run
+from runbook.report.sentence import sentence
+
+
+def conclude(runs: Sequence[Run], target: str, folder: Path, environ: Mapping[str, str]) -> RunFolder:
+    """Write the verification of these runs into a folder of its own, and let `latest` point to it."""
+    verified = RunFolder.create(folder, "verify", environ)
+    results = [run.folder.read_json(RESULT) for run in runs]
+    broken = [run.notebook.name for run in runs if run.verdict is None]
+    verdict = combine(Verdict.INCONCLUSIVE if run.verdict is None else run.verdict for run in runs)
+    verified.write_json(
+        RESULT,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "kind": "verification",
+            "run": verified.name,
+            "verdict": verdict,
+            "broken": f"{', '.join(broken)} did not come to a verdict" if broken else "",
+            "target": target,
+            "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "criteria": [_criterion(name, text, results) for name, text in CRITERIA.items()],
+            "runs": [
+                {name: result[name] for name in ("run", "notebook", "title", "question", "verdict", "broken", "duration_s")}
+                for result in results
+            ],
+            **_common(results),
+        },
+    )
+    point_latest(folder, verified.path)
+    return verified
+
+
+def criteria_text(verified: RunFolder) -> str:
+    """Write the criteria and their verdicts as a table for a terminal, and the sentence that sums them up."""
+    result = verified.read_json(RESULT)
+    lines = [""]
+    for criterion in result["criteria"]:
+        if criterion["verdict"]:
+            lines.append(f"{criterion['id']:5s} {criterion['verdict']:13s} {criterion['text']}")
+            lines += [f"{'':19s} {finding['reason']}" for finding in criterion["findings"] if finding["reason"]]
+    for run in result["runs"]:
+        if run["broken"]:
+            lines.append(f"{'':5s} {'BROKEN':13s} {run['notebook']}: {run['broken']}")
+    return "\n".join([*lines, "", sentence(result)])
+
+
+def findings_text(folder: RunFolder) -> str:
+    """Write one notebook's findings as a table for a terminal."""
+    result = folder.read_json(RESULT)
+    lines = [""]
+    for finding in result["findings"]:
+        lines.append(f"{finding['criterion']:5s} {finding['verdict']:13s} {finding['claim']}")
+        lines += [f"{'':19s} {finding['reason']}"] if finding["reason"] else []
+    return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
+
+
+def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found = [
+        {**finding, "notebook": result["notebook"], "run": result["run"]}
+        for result in results
+        if result["verdict"]  # a broken run decides nothing
+        for finding in result["findings"]
+        if finding["criterion"] == name
+    ]
+    verdict = combine(Verdict(finding["verdict"]) for finding in found) if found else None
+    return {"id": name, "text": text, "verdict": verdict, "findings": found}
+
+
+def _common(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Take the circumstances from the first run that recorded them."""
+    return {name: next((result[name] for result in results if result.get(name)), None) for name in ("engine", "host", "versions")}
