@@ -1,0 +1,294 @@
+"""The command line as its users meet it: real processes, real notebooks, real servers."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from runbook.notebooks import FOLDER
+from runbook.targets import Embedded
+from runbook.targets.binary import find_server
+
+pytestmark = pytest.mark.timeout(180)
+
+KILLS_ITS_KERNEL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+VERDICT_ONLY = "import runbook; book = runbook.open('test'); book.verdict()"
+
+
+def command(*arguments, runs, environ=None, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "runbook", *arguments, "--runs", str(runs)],
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        **options,
+    )
+
+
+def run_folder(runs, name):
+    (folder,) = runs.glob(f"*-{name}")
+    return folder
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def wait_for(condition, patience_s=30.0):
+    until_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < until_s, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def embedded_servers():
+    """List the ids of all processes that work in the private folder of an embedded target."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if "/runbook-embedded-" in os.readlink(path):
+                found.add(int(path.parent.name))
+    return found
+
+
+def write_notebook(folder, name, *sources):
+    cells = [nbformat.v4.new_markdown_cell(f"# {name}\n\n**Question.** Does it work?")]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    folder.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
+    done = command("list", runs=runs)
+    assert done.returncode == 0
+    for word in ("setup", "persistence-drill", "latency-benchmark", "-p rate_per_s=1500", "acknowledged when its process is stopped"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "complaint"),
+    [
+        (["run", "no-such"], {}, "there is no notebook no-such; there are latency-benchmark"),
+        (["run", "setup", "-p", "pool=3"], {}, "setup takes no parameter pool; it takes target, pool_size"),
+        (["run", "setup", "-p", "pool_size=many"], {}, "pool_size takes a whole number, got 'many'"),
+        (["run", "setup", "-p", "pool_size"], {}, "-p takes name=value"),
+        (["run", "setup", "-p", "pool_size=1", "-p", "pool_size=2"], {}, "given twice"),
+        (["run", "setup", "-p", "password=hunter2"], {}, "looks like a secret"),
+        (["run", "setup", "-p", "target=redis://:hunter2@h"], {}, "looks like a secret"),
+        (["run", "setup", "-p", "target=moon"], {}, "there is no target 'moon'; choose one of embedded, remote"),
+        (["verify", "--target", "moon"], {}, "invalid choice: 'moon'"),
+        (["verify", "--cell-timeout-s", "0"], {}, "invalid number of seconds above 0 value: '0'"),
+        (["verify"], {"REDIS_PORT": "0", "REDIS_DB": "x"}, "2 problems in the Redis configuration"),
+        (["verify"], {"REDIS_SERVER": "no-such-server"}, "REDIS_SERVER is 'no-such-server'"),
+        (["report", "no-such"], {}, "there is no run no-such"),
+        (["dance"], {}, "invalid choice: 'dance'"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, environ, complaint):
+    done = command(*arguments, runs=runs, environ=environ)
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not runs.exists()
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory):
+    """A run of `setup` that other tests only look at."""
+    runs = tmp_path_factory.mktemp("passed") / "runs"
+    done = command("run", "setup", "-p", "pool_size=3", runs=runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done, run_folder(runs, "setup")
+
+
+def test_a_passing_notebook_leaves_its_evidence(passed):
+    done, folder = passed
+    assert {path.name for path in folder.iterdir()} == {"notebook.ipynb", "result.json", "index.html", "manifest.json", "server.log"}
+    result = result_of(folder)
+    assert result["verdict"] == "PASS"
+    assert result["parameters"] == {"pool_size": 3}
+    assert set(result["criteria"].values()) == {"PASS"}
+    assert result["engine"]["product"] in ("redis", "valkey")
+    assert "connections busy at once in a pool of 3" in (folder / "index.html").read_text(encoding="utf-8")
+    assert f"page: {folder / 'index.html'}" in done.stdout
+
+
+def test_an_executed_notebook_does_not_tell_where_it_was_executed(passed):
+    notebook = (passed[1] / "notebook.ipynb").read_text(encoding="utf-8")
+    assert '"papermill": {' not in notebook
+    assert str(FOLDER) not in notebook
+
+
+def test_rendering_again_gives_the_same_page(passed):
+    page = passed[1] / "index.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert command("report", page.parent.name, runs=page.parent.parent).returncode == 0
+    assert page.read_bytes() == before
+
+
+def test_a_server_without_persistence_behind_the_drills_back_fails_it(runs, tmp_path):
+    """The wrapper silently adds `--appendonly no`; redis takes the last of two equal options."""
+    binary = find_server(os.environ).path
+    wrapper = tmp_path / "forgetful-server"
+    wrapper.write_text(f'#!/bin/sh\nexec "{binary}" "$@" --appendonly no\n')
+    wrapper.chmod(0o755)
+    done = command("run", "persistence-drill", runs=runs, environ={"REDIS_SERVER": str(wrapper)})
+    assert done.returncode == 1, done.stdout + done.stderr
+    result = result_of(run_folder(runs, "persistence-drill"))
+    assert result["verdict"] == "FAIL"
+    assert result["criteria"]["I-4"] == "FAIL"
+    assert re.search(r"\d+ of \d+ acknowledged writes lost", done.stdout)
+
+
+def test_a_broken_notebook_exits_with_4_and_says_why(runs, tmp_path):
+    books = tmp_path / "books"
+    write_notebook(books, "kernel-killed", KILLS_ITS_KERNEL, VERDICT_ONLY)
+    write_notebook(books, "kernel-killed-last", VERDICT_ONLY, KILLS_ITS_KERNEL)
+    write_notebook(books, "exits", "exit(0)", VERDICT_ONLY)
+    write_notebook(books, "exits-by-sys", "import sys; sys.exit(0)", VERDICT_ONLY)
+    write_notebook(books, "no-verdict", "1 + 1")
+    write_notebook(books, "raises", "1 / 0", VERDICT_ONLY)
+    write_notebook(books, "hangs", "import time; time.sleep(600)", VERDICT_ONLY)
+    done = command("verify", "--notebooks", str(books), "--cell-timeout-s", "15", runs=runs)
+    assert done.returncode == 4, done.stdout + done.stderr
+    broken = {run["notebook"]: run["broken"] for run in result_of(runs / "latest")["runs"]}
+    assert len(broken) == 7
+    assert all(broken.values())
+    assert "the kernel died" in broken["kernel-killed"]
+    assert "shows no verdict" in broken["no-verdict"]
+    assert "ZeroDivisionError" in broken["raises"]
+    assert "SystemExit" in broken["exits-by-sys"]
+    assert "imeout" in broken["hangs"]
+    assert "BROKEN" in (runs / "latest" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_drill_on_a_server_that_is_not_ours_is_inconclusive_and_leaves_no_secret(runs):
+    password = "S3cr/t #pass?word"
+    with Embedded(os.environ, flags=("--requirepass", password)) as server:
+        environ = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.config.port), "REDIS_PASSWORD": password}
+        done = command("run", "persistence-drill", "-p", "target=remote", runs=runs, environ=environ)
+        assert done.returncode == 3, done.stdout + done.stderr
+        assert "is not ours to stop" in done.stdout
+        done_setup = command("run", "setup", "-p", "target=remote", runs=runs, environ=environ)
+        assert done_setup.returncode == 1  # it lacks the append-only file
+        wrong = command("run", "setup", "-p", "target=remote", runs=runs, environ={**environ, "REDIS_PASSWORD": password + "x"})
+        assert wrong.returncode == 1
+        assert "refused" in wrong.stdout
+    written = b"".join(path.read_bytes() for path in runs.rglob("*") if path.is_file())
+    printed = "".join(each.stdout + each.stderr for each in (done, done_setup, wrong))
+    for form in ("S3cr/t", "S3cr%2Ft", "UzNjci90"):  # raw, URL-encoded, base64
+        assert form.encode() not in written
+        assert form not in printed
+
+
+def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs):
+    before = embedded_servers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook", "run", "persistence-drill", "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout
+    seen = ""
+    while "cell 6 of" not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    servers = embedded_servers() - before
+    assert servers
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, seen + rest
+    wait_for(lambda: not servers & embedded_servers())
+    folder = run_folder(runs, "persistence-drill")
+    assert result_of(folder)["broken"] == "it was interrupted"
+    executed = [cell for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] if cell.get("execution_count")]
+    assert len(executed) >= 4
+    assert (folder / "index.html").exists()
+
+
+def test_killing_the_runner_ends_its_server_too(runs):
+    before = embedded_servers()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook", "run", "persistence-drill", "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout
+    while "cell 4 of" not in process.stdout.readline():
+        pass
+    servers = embedded_servers() - before
+    assert servers
+    process.kill()
+    process.wait()
+    wait_for(lambda: not servers & embedded_servers())
+
+
+def test_verify_sums_up_every_criterion_and_points_to_its_page(runs):
+    done = command("verify", runs=runs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"page: {runs / 'latest' / 'index.html'}" in done.stdout
+    assert re.search(r"PASS: \d+ of 23 criteria pass, \d+ were not examined on the target embedded, so this is no acceptance yet\.", done.stdout)
+    result = result_of(runs / "latest")
+    verdicts = {criterion["id"]: criterion["verdict"] for criterion in result["criteria"]}
+    passed = {name for name, verdict in verdicts.items() if verdict == "PASS"}
+    assert passed >= {"AC-2", "AC-5", "AC-6", "AC-8", "U-1", "U-2", "U-3", "U-4", "I-3", "I-4", "I-5", "I-6", "P-1", "P-2"}
+    assert verdicts["AC-1"] is None
+    page = (runs / "latest" / "index.html").read_text(encoding="utf-8")
+    for run in result["runs"]:
+        assert f'href="../{run["run"]}/index.html"' in page
+        assert (runs / run["run"] / "index.html").exists()
+
+
+def test_refresh_puts_the_outputs_of_a_passing_notebook_into_the_notebook(runs, tmp_path):
+    books = tmp_path / "books"
+    check = "import runbook; book = runbook.open('good'); book.show(runbook.setup.check_health(book.target))"
+    write_notebook(books, "good", check, "book.verdict()")
+    write_notebook(books, "bad", "1 / 0")
+    before = (books / "bad.ipynb").read_bytes()
+    done = command("refresh", "--notebooks", str(books), runs=runs)
+    assert done.returncode == 4
+    assert "refreshed good" in done.stdout
+    assert "left bad as it was" in done.stderr
+    assert (books / "bad.ipynb").read_bytes() == before
+    good = json.loads((books / "good.ipynb").read_text(encoding="utf-8"))
+    assert good["cells"][-1]["outputs"]
+    assert not runs.exists()
+
+
+def test_plain_papermill_comes_to_the_same_verdict(tmp_path):
+    papermill = Path(sys.executable).parent / "papermill"
+    output = tmp_path / "out.ipynb"
+    done = subprocess.run(
+        [papermill, str(FOLDER / "persistence-drill.ipynb"), str(output), "-p", "target", "embedded"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    bundle = "application/vnd.runbook.verdict+json"
+    (verdict,) = [out["data"][bundle] for out in json.loads(output.read_text())["cells"][-1]["outputs"] if bundle in out["data"]]
+    assert verdict["verdict"] == "PASS"
