@@ -8,6 +8,7 @@ from redis.client import Pipeline
 from cachelib import call
 from cachelib.call import deadline
 from cachelib.config import Config
+from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
 from cachelib.policy import Effect, blocking_s, command_name, effect_of, worst_effect
 from cachelib.pool import FairPool
@@ -43,21 +44,23 @@ class Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply, as redis-py does."""
-        return call.run(
-            self.connection_pool.config,
-            command_name(args),
-            effect_of(args),
-            lambda: self._execute_command(*args, **options),
-            blocking_s=blocking_s(args),
-        )
+        name = command_name(args)
+        if not name:
+            raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
+        if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
+            return self._execute_command(*args, **options)
+
+        def attempt() -> Any:
+            held = self.connection  # by `client.client()`, so that the pool can't look after it
+            if isinstance(held, BoundedConnection) and held.is_stale():
+                held.disconnect()
+            return self._execute_command(*args, **options)
+
+        return call.run(self.connection_pool.config, name, effect_of(args), attempt, blocking_s=blocking_s(args))
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
         """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-    def _send_command_parse_response(self, conn: Any, command_name: Any, *args: Any, **options: Any) -> Any:
-        call.mark_sent()
-        return super()._send_command_parse_response(conn, command_name, *args, **options)
 
 
 class _Pipeline(Pipeline, Client):
@@ -79,9 +82,27 @@ class _Pipeline(Pipeline, Client):
             self.command_stack, self.scripts, self.explicit_transaction = list(queued), set(scripts), explicit
             return Pipeline.execute(self, raise_on_error)
 
+        # Nothing blocks inside MULTI. (`transaction` is a method of redis.Redis that its pipeline covers with a flag.)
+        plain = not (explicit or vars(self)["transaction"])
         return call.run(
-            self.connection_pool.config, f"a batch of {len(batch)} commands", worst_effect(batch), attempt, repeatable=not self.watching
+            self.connection_pool.config,
+            f"a batch of {len(batch)} commands",
+            worst_effect(batch),
+            attempt,
+            blocking_s=sum(map(blocking_s, batch)) if plain else 0.0,
+            repeatable=not self.watching,
         )
+
+    def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
+        """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""
+        if self.watching and self.connection:
+            try:
+                self.connection.send_command("UNWATCH")
+                self.connection.read_response(timeout=self.connection_pool.config.deadline_s)
+            except redis.RedisError:
+                self.connection.disconnect()  # which ends the WATCH as well
+            self.watching = False
+        super().reset()
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command at once, as between WATCH and MULTI; a lost connection has lost the WATCH, so nothing is repeated."""
@@ -99,14 +120,6 @@ class _Pipeline(Pipeline, Client):
                 self.reset()
                 raise redis.WatchError(f"the connection was lost while watching: {error}") from error
             raise
-
-    def _execute_transaction(self, *args: Any) -> list[Any]:
-        call.mark_sent()
-        return list(super()._execute_transaction(*args))
-
-    def _execute_pipeline(self, *args: Any) -> list[Any]:
-        call.mark_sent()
-        return list(super()._execute_pipeline(*args))
 
     def _disconnect_raise_on_watching(self, conn: Any, *args: Any, **options: Any) -> None:
         # redis-py raises WatchError here, which invites its users to run again a transaction that may have been applied.

@@ -5,7 +5,7 @@ import ipaddress
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cachelib.errors import ConfigError
 
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?", re.ASCII)
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 # What a person writes; Python would read 1e3, 1_000 and ' 7 ' too.
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
@@ -47,7 +49,11 @@ def _host(value: Any) -> str:
     """Accept a host name or an address; take the brackets off an IPv6 address."""
     if _HOST.fullmatch(value):
         return str(value)
-    return str(ipaddress.ip_address(value.removeprefix("[").removesuffix("]")))
+    bracketed = _BRACKETED.fullmatch(value)
+    address = ipaddress.ip_address(bracketed[1] if bracketed else value)
+    if any(character.isspace() for character in value):  # a zone may hold anything, says ipaddress
+        raise ValueError
+    return str(address)
 
 
 def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
@@ -192,21 +198,30 @@ def _parse(values: Mapping[str, Any], sources: Mapping[str, str]) -> tuple[dict[
             if value == "":
                 got = "nothing (unset it for the default)"
             problems.append(f"{sources.get(name, name)}: got {got}; takes {field.metadata['takes']}")
-    return parsed, problems or _contradictions(parsed)
+    return parsed, problems + _contradictions(parsed, invalid={name for name in values.keys() - parsed.keys() if values[name] is not None})
 
 
-def _contradictions(parsed: Mapping[str, Any]) -> list[str]:
-    def get(name: str) -> Any:
-        return parsed.get(name, _FIELDS[name].default)
-
-    problems = []
-    if get("backoff_cap_s") < get("backoff_base_s"):
-        problems.append("REDIS_BACKOFF_CAP_S is below REDIS_BACKOFF_BASE_S: raise the cap or lower the base")
-    if (get("tls_cert_file") is None) != (get("tls_key_file") is None):
-        problems.append("a client certificate needs both REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE: set the missing one")
-    if not get("tls") and (get("tls_ca_file") or get("tls_cert_file")):
-        problems.append("REDIS_TLS_CA_FILE and REDIS_TLS_CERT_FILE do nothing without TLS: set REDIS_TLS to true")
-    return problems
+def _contradictions(parsed: Mapping[str, Any], invalid: Set[str]) -> list[str]:
+    """Find what contradicts itself among settings that are valid each for itself."""
+    get = {name: parsed.get(name, field.default) for name, field in _FIELDS.items()}
+    checks = (
+        (
+            ("backoff_cap_s", "backoff_base_s"),
+            get["backoff_cap_s"] < get["backoff_base_s"],
+            "REDIS_BACKOFF_CAP_S is below REDIS_BACKOFF_BASE_S: raise the cap or lower the base",
+        ),
+        (
+            ("tls_cert_file", "tls_key_file"),
+            (get["tls_cert_file"] is None) != (get["tls_key_file"] is None),
+            "a client certificate needs both REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE: set the missing one",
+        ),
+        (
+            ("tls",),
+            not get["tls"] and bool(get["tls_ca_file"] or get["tls_cert_file"]),
+            "REDIS_TLS_CA_FILE and REDIS_TLS_CERT_FILE do nothing without TLS: set REDIS_TLS to true",
+        ),
+    )
+    return [problem for names, contradicts, problem in checks if contradicts and not invalid & set(names)]
 
 
 class _Setting(NamedTuple):

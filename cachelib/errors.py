@@ -33,6 +33,9 @@ class ConfigError(CacheError, ValueError):
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"{count} problem{'s' if count > 1 else ''} in the Redis configuration:{lines}")
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)  # an exception is pickled by its arguments, and ours is not its text
+
 
 class Unavailable(CacheError, redis.ConnectionError, redis.TimeoutError):
     """The server did not serve the call within its deadline, and the call changed nothing."""

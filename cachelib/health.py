@@ -21,6 +21,7 @@ class Reason(enum.StrEnum):
     NO_PERMISSION = "no-permission"  # the user may not do what the check does
     WRONG_REPLY = "wrong-reply"  # PING was not answered with PONG
     READ_ONLY = "read-only"  # a replica
+    NOT_REDIS = "not-redis"  # what answers does not speak Redis
     OUT_OF_MEMORY = "out-of-memory"  # at maxmemory, and nothing may be evicted
     DISK_FAILING = "disk-failing"  # writes are refused since the last one to disk failed
     CANARY_LOST = "canary-lost"  # a value written was not read back
@@ -94,14 +95,21 @@ def check(client: redis.Redis, *, timeout_s: float = 1.0) -> HealthReport:
                 reasons.append(Reason.CANARY_LOST)
     except redis.RedisError as error:
         reason = _reason(error)
-        live = live or reason is not Reason.UNREACHABLE
+        live = live or reason not in (Reason.UNREACHABLE, Reason.NOT_REDIS)
         reasons.insert(0, reason)
         detail = str(error)
     return HealthReport(live, ready, writable, durable, tuple(reasons), detail, time.monotonic() - started_s)
 
 
 def _ping(client: redis.Redis) -> bool:
-    return client.execute_command("PING") in (True, b"PONG", "PONG")
+    try:
+        return client.execute_command("PING") in (True, b"PONG", "PONG")
+    except redis.ResponseError as error:
+        if _code(error) != "MISCONF":
+            raise
+        # A server that can't save refuses PING too, but serves reads; that it refuses writes is found out next.
+        client.exists(CANARY_PREFIX)
+        return True
 
 
 def _durable(client: redis.Redis) -> bool | None:
@@ -127,7 +135,12 @@ def _reason(error: redis.RedisError) -> Reason:
         return Reason.REFUSED
     if isinstance(cause, redis.BusyLoadingError):
         return Reason.LOADING
+    if isinstance(error, redis.InvalidResponse):
+        return Reason.NOT_REDIS
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | CacheError):
         return Reason.UNREACHABLE
-    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
-    return _REPLY_REASONS.get(code, Reason.SERVER_ERROR)
+    return _REPLY_REASONS.get(_code(error), Reason.SERVER_ERROR)
+
+
+def _code(error: redis.RedisError) -> str:
+    return getattr(error, "status_code", None) or str(error).split(" ", 1)[0]

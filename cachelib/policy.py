@@ -114,13 +114,16 @@ def blocking_s(command: tuple[Any, ...]) -> float:
             case "WAIT" | "WAITAOF":
                 seconds = float(words[-1]) / 1000
             case "XREAD" | "XREADGROUP":
-                options = words[: words.index("STREAMS")]
+                options = words[4 if words[0] == "XREADGROUP" else 1 :]  # past the names of the group and of the consumer
+                options = options[: options.index("STREAMS")]
                 if "BLOCK" not in options:
                     return 0.0
                 seconds = float(options[options.index("BLOCK") + 1]) / 1000
             case _:
                 seconds = float(words[-1])
     except (ValueError, IndexError):
+        return 0.0
+    if not seconds >= 0:  # nan is not either
         return 0.0
     return seconds or float("inf")
 
@@ -135,10 +138,10 @@ def _words(command: tuple[Any, ...]) -> list[str]:
     """Upper-case what may be a keyword; long values can't be one, and are not copied."""
     head, *rest = command
     name = head.decode("latin-1") if isinstance(head, bytes) else str(head)
-    words = name.upper().split()
+    words = name.upper().split() or [""]
     for word in rest:
-        if isinstance(word, bytes):
-            words.append(word.decode("latin-1").upper() if len(word) < 20 else "")
+        if isinstance(word, bytes | bytearray | memoryview):
+            words.append(bytes(word).decode("latin-1").upper() if len(word) < 20 else "")
         elif isinstance(word, str):
             words.append(word.upper() if len(word) < 20 else "")
         else:
@@ -192,7 +195,7 @@ _READ = frozenset(
 _IDEMPOTENT = frozenset(
     """
     DEL EXPIRE EXPIREAT GEOADD GETEX HDEL HMSET HSET MSET PERSIST PEXPIRE PEXPIREAT PFADD PFMERGE PSETEX SADD
-    SDIFFSTORE SET SETEX SETRANGE SINTERSTORE SREM SUNIONSTORE TOUCH UNLINK XACK XDEL ZADD ZREM ZREMRANGEBYLEX
+    SET SETEX SETRANGE SINTERSTORE SREM SUNIONSTORE TOUCH UNLINK XACK XDEL ZADD ZREM ZREMRANGEBYLEX
     ZREMRANGEBYSCORE
     """.split()
 ) | {"CLIENT NO-EVICT", "CLIENT SETNAME", "CONFIG SET", "SCRIPT LOAD", "SLOWLOG RESET"}

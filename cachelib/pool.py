@@ -6,6 +6,7 @@ fork-safety are redis-py's own.
 """
 
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -15,9 +16,10 @@ from redis.connection import ConnectionInterface
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from cachelib.call import BoundedConnection, BoundedSSLConnection, current_deadline
+from cachelib.call import current_call, current_deadline
 from cachelib.config import Config
-from cachelib.errors import PoolExhausted, Refused
+from cachelib.connection import BoundedConnection, BoundedSSLConnection
+from cachelib.errors import PoolExhausted
 
 
 class _Waiter:
@@ -55,7 +57,7 @@ class FairPool(redis.ConnectionPool):
             socket_timeout=config.deadline_s,
             socket_connect_timeout=config.connect_timeout_s,
             decode_responses=decode_responses,
-            retry=Retry(NoBackoff(), 0),  # retries are decided once, in `call`
+            retry=Retry(NoBackoff(), 0),  # retries are decided in one place, `call.run`
             driver_info=None,  # two round trips less for each connection made
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             **tls,
@@ -81,14 +83,11 @@ class FairPool(redis.ConnectionPool):
         self._checkpid()
         connection = self._take()
         try:
-            if connection.is_connected and _is_stale(connection):
+            if connection.is_stale():
                 connection.disconnect()
             connection.connect()
-        except (redis.AuthenticationError, redis.ResponseError) as error:
-            self.release(connection)
-            raise Refused(
-                f"{self.config.endpoint} refused the connection: {error}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB."
-            ) from error
+            if current_call() is None:  # for a subscription or a monitor
+                connection.unbound()
         except BaseException:
             self.release(connection)
             raise
@@ -127,21 +126,24 @@ class FairPool(redis.ConnectionPool):
             # 3. Queue.
             waiter = _Waiter()
             self._waiters.append(waiter)
-        waiter.handed.wait(max(0.0, min(deadline.left_s(), threading.TIMEOUT_MAX)))
-        with self._lock:
-            # It may have been handed over just after the wait ended.
-            if waiter.connection is not None:
-                return waiter.connection
-            self._waiters.remove(waiter)
+        began_s = time.monotonic()
+        try:
+            waiter.handed.wait(max(0.0, min(deadline.left_s(), threading.TIMEOUT_MAX)))
+        except BaseException:  # Ctrl-C: nobody may hand a connection to one who has left
+            if (connection := self._leave(waiter)) is not None:
+                self.release(connection)
+            raise
+        # It may have been handed over just after the wait ended.
+        if (connection := self._leave(waiter)) is not None:
+            return connection
         raise PoolExhausted(
-            f"all {self.max_connections} connections to {self.config.endpoint} stayed in use for {deadline.elapsed_s():.3g} s: "
+            f"all {self.max_connections} connections to {self.config.endpoint} stayed in use for {time.monotonic() - began_s:.3g} s: "
             "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
         )
 
-
-def _is_stale(connection: ConnectionInterface) -> bool:
-    """Tell whether an idle connection was closed by the server or holds an unread reply; it looks, and sends nothing."""
-    try:
-        return connection.can_read()
-    except (redis.RedisError, OSError):
-        return True
+    def _leave(self, waiter: _Waiter) -> Any:
+        """Return what a waiter was handed; else take it out of the queue and return None."""
+        with self._lock:
+            if waiter.connection is None:
+                self._waiters.remove(waiter)
+            return waiter.connection

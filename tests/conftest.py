@@ -1,0 +1,92 @@
+"""Servers and clients that tests share: each server is a process of our own on a free loopback port."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+
+from cachelib import Client, connect
+from runbook.targets.embedded import STORY_FLAGS, Embedded
+
+T = TypeVar("T")
+
+# The examples are the same in each run, and a busy host makes none of them fail.
+settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+settings.load_profile("steady")
+
+# The developer's own REDIS_* variables must not reach a test.
+SERVER_ENVIRON = {name: os.environ[name] for name in ("PATH", "REDIS_SERVER") if name in os.environ}
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Embedded]:
+    with Embedded(SERVER_ENVIRON) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: Embedded) -> Embedded:
+    """Hand out the session's server, emptied; a test may pause it, but must neither kill nor configure it."""
+    with connect(shared_server.config) as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Embedded]]:
+    """Start a server for this test alone; the arguments are its flags, the story's if there are none."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *flags: stack.enter_context(Embedded(SERVER_ENVIRON, flags or STORY_FLAGS))
+
+
+@pytest.fixture
+def own_server(start_server: Callable[..., Embedded]) -> Embedded:
+    """A server that the test may kill and configure."""
+    return start_server()
+
+
+@pytest.fixture
+def connect_to() -> Iterator[Callable[..., Client]]:
+    """Build a client for a server, or for another port, with some settings changed; it is closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def build(server: Embedded, *, decode_responses: bool = False, **changes: Any) -> Client:
+            config = dataclasses.replace(server.config, **changes)
+            return stack.enter_context(connect(config, decode_responses=decode_responses))
+
+        yield build
+
+
+@pytest.fixture
+def paused() -> Callable[[Embedded], AbstractContextManager[None]]:
+    """Stop a server's process for the length of a `with` block."""
+
+    @contextlib.contextmanager
+    def pause(server: Embedded) -> Iterator[None]:
+        server.pause()
+        try:
+            yield
+        finally:
+            server.resume()
+
+    return pause
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], T]], T]:
+    """Ask again until the answer is true, and return it; the test fails after 10 s."""
+
+    def ask(question: Callable[[], T], timeout_s: float = 10.0) -> T:
+        until_s = time.monotonic() + timeout_s
+        while not (answer := question()):
+            assert time.monotonic() < until_s, f"still {answer!r} after {timeout_s:g} s"
+            time.sleep(0.002)
+        return answer
+
+    return ask
