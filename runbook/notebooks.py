@@ -1,8 +1,10 @@
 """The notebooks on disk: which there are, what they ask, and which parameters they take."""
 
 import ast
+import io
 import json
 import re
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +47,9 @@ class Parameter:
                 case bool():
                     return {"true": True, "false": False}[text.lower()]
                 case int():
-                    return int(text)
+                    return int(_matching(r"-?[0-9]+", text))
                 case float():
-                    return float(text)
+                    return float(_matching(r"-?[0-9]+(\.[0-9]+)?", text))
                 case _:
                     return text
         except (KeyError, ValueError):
@@ -107,10 +109,11 @@ def find_notebook(name: str, folder: Path = FOLDER) -> Notebook:
     Raises:
         UsageError: there is none.
     """
-    for path in folder.glob("*.ipynb"):
-        if path.stem == name:
-            return read_notebook(path)
-    raise UsageError(f"there is no notebook {name}; there are {', '.join(sorted(path.stem for path in folder.glob('*.ipynb')))}")
+    paths = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if name not in paths:
+        there = f"there are {', '.join(paths)}" if paths else f"there are none in {folder}"
+        raise UsageError(f"there is no notebook {name}; {there}")
+    return read_notebook(paths[name])
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -139,13 +142,20 @@ def _source(cell: Mapping[str, Any]) -> str:
 
 
 def _declared(source: str) -> tuple[Parameter, ...]:
-    lines = source.splitlines()
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}
     parameters = []
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            meaning = lines[statement.lineno - 1].partition("#")[2].strip()
+            meaning = comments.get(statement.end_lineno or statement.lineno, "")
             parameters.append(Parameter(statement.targets[0].id, ast.literal_eval(statement.value), meaning))
     return tuple(parameters)
+
+
+def _matching(pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise ValueError
+    return text
 
 
 def _holds_password(text: str) -> bool:

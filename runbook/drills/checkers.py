@@ -21,7 +21,7 @@ class Account:
         duplicated: present more than once.
         phantom: present, though never attempted or certainly not happened.
         out_of_order: present behind a later one of the same worker.
-        holes: lost, though a later one of the same worker acknowledged before the outage survived: not the tail of the log.
+        holes: lost, though one sent later and acknowledged before the outage survived: not the tail of the log.
         lost_window_s: seconds from the first loss's acknowledgement to the end of what was acknowledged before the outage.
     """
 
@@ -60,9 +60,10 @@ def account(history: History, present: Sequence[str], cut_ns: int) -> Account:
 
     lost = [record for record in acknowledged if record.value not in counts]
     # An append sent before the cut may have waited for the next server, so only what was *acknowledged* before it is the old one's.
-    kept_before_cut = [record for record in acknowledged if record.value in counts and record.done_ns < cut_ns]
-    last_kept = {record.worker: _number(record.value) for record in kept_before_cut}  # in order of time, so the last one stays
-    holes = [record for record in lost if record.sent_ns >= cut_ns or _number(record.value) < last_kept.get(record.worker, -1)]
+    kept_before_cut = [record.sent_ns for record in acknowledged if record.value in counts and record.done_ns < cut_ns]
+    last_kept_ns = max(kept_before_cut, default=0)
+    # Whatever was sent after a reply was read stands behind it in the log, whoever sent it.
+    holes = [record for record in lost if record.sent_ns >= cut_ns or record.done_ns <= last_kept_ns]
     return Account(
         attempted=len(appends),
         acknowledged=len(acknowledged),
@@ -80,10 +81,6 @@ def account(history: History, present: Sequence[str], cut_ns: int) -> Account:
 
 def _values(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(record.value for record in records)
-
-
-def _number(value: str) -> int:
-    return int(value.rpartition(":")[2])
 
 
 def _out_of_order(present: Sequence[str]) -> tuple[str, ...]:

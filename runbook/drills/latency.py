@@ -5,17 +5,14 @@ below 1 ms.
 """
 
 import dataclasses
-import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cachelib import connect
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Outcome, run
-from runbook.load.pacer import sharpen_timers
+from runbook.load.noise import MOST_IDLE_LATE_MS, Noise, NoiseMeter
 from runbook.load.quantile import Quantile, estimate
 from runbook.quiet import quiet_host
 from runbook.targets import Target
@@ -24,33 +21,7 @@ THRESHOLD_MS = 1.0
 JUDGED = 0.99
 SHOWN = (0.5, 0.9, 0.99, 0.999)
 OPERATIONS = ("GET", "SET", "PING")
-# Beyond this share of stolen CPU time, or this lateness of a process that does nothing else, the host can't tell a slow Redis from itself.
-MOST_STOLEN = 0.02
-MOST_NOISE_MS = 0.25
 WARM_UP_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How quiet the host was.
-
-    Attributes:
-        idle_late_ms_p99: 99th percentile of how late a thread woke that only slept and span before the load began, in ms.
-        stolen: share of CPU time that the hypervisor took during the load, from 0 to 1; None where the system does not tell.
-    """
-
-    idle_late_ms_p99: float
-    stolen: float | None
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """Say what makes the host too noisy to tell."""
-        doubts = []
-        if self.idle_late_ms_p99 > MOST_NOISE_MS:
-            doubts.append(f"an idle thread woke {self.idle_late_ms_p99:.2f} ms late at p99 (limit {MOST_NOISE_MS} ms)")
-        if self.stolen is not None and self.stolen > MOST_STOLEN:
-            doubts.append(f"the hypervisor took {self.stolen:.1%} of the CPU time (limit {MOST_STOLEN:.0%})")
-        return tuple(doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +77,14 @@ def measure(target: Target, *, rate_per_s: float, duration_s: float, longest_s: 
         duration_s: seconds of load that count, after a warm-up of half a second; each time more samples are taken, as many again.
         longest_s: seconds of load after which what is undecided stays so.
     """
-    history, idle_ms = History([]), []
+    history = History([])
     with quiet_host():
-        before = _cpu_times()
+        meter = NoiseMeter()
         for _ in range(max(1, round(longest_s / duration_s))):
-            idle_ms += _idle_lateness_ms()
+            meter.nap()
             more = _offer(target, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=True)
             history = History([*history, *more])
-            noise = _noise(idle_ms, before, _cpu_times())
+            noise = meter.read()
             findings = tuple(judge_latency(history, operation, noise) for operation in OPERATIONS)
             if all(finding.verdict is not Verdict.INCONCLUSIVE for finding in findings):
                 break
@@ -149,6 +120,7 @@ def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
             Measurement(f"{operation} maximum", round(samples[-1], 3) if samples else None, "ms", len(samples)),
             Measurement("own sender late, p99", round(late.value, 3) if late else None, "ms", len(history)),
             Measurement("idle thread late, p99", round(noise.idle_late_ms_p99, 3), "ms"),
+            Measurement("time in which a process waited for a CPU", _percent(noise.crowded), "%"),
             Measurement(f"{operation} failed", failed, "calls", len(samples) + failed, "= 0"),
         )
         if failed:
@@ -159,8 +131,8 @@ def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
         if judged.high < THRESHOLD_MS:
             return Verdict.PASS, "", measured
         doubts = list(noise.doubts)
-        if late.value > MOST_NOISE_MS:
-            doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_NOISE_MS} ms)")
+        if late.value > MOST_IDLE_LATE_MS:
+            doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_IDLE_LATE_MS} ms)")
         interval = f"p99 of {operation} is {judged.value:.2f} ms, 99 % confidence {judged.low:.2f} to {judged.high:.2f}"
         if doubts:
             return Verdict.INCONCLUSIVE, f"{interval}; {'; '.join(doubts)}", measured
@@ -208,41 +180,10 @@ def _offer(target: Target, *, rate_per_s: float, workers: int, duration_s: float
             workload.unload(client)
 
 
-def _noise(idle_ms: Sequence[float], before: Sequence[int] | None, after: Sequence[int] | None) -> Noise:
-    late = estimate(sorted(idle_ms), JUDGED)
-    return Noise(late.value if late else 0.0, _stolen(before, after))
-
-
-def _idle_lateness_ms(naps: int = 1200) -> list[float]:
-    """Nap for half a millisecond again and again, spinning at the end as the sender does, and tell how late each nap ended."""
-    sharpen_timers()
-    late = []
-    for _ in range(naps):
-        due_ns = time.monotonic_ns() + 500_000
-        time.sleep(0.0003)
-        while time.monotonic_ns() < due_ns:
-            pass
-        late.append((time.monotonic_ns() - due_ns) / 1e6)
-    return late
-
-
-def _cpu_times() -> list[int] | None:
-    """Read the host's CPU times since boot, in ticks; None where there is no /proc."""
-    try:
-        first = Path("/proc/stat").read_text().splitlines()[0]
-    except OSError:
-        return None
-    return [int(word) for word in first.split()[1:]]
-
-
-def _stolen(before: Sequence[int] | None, after: Sequence[int] | None) -> float | None:
-    """Tell which share of the CPU time between two readings the hypervisor took (field 8 of proc(5), /proc/stat)."""
-    if before is None or after is None:
-        return None
-    spent = [b - a for a, b in zip(before, after, strict=True)]
-    return spent[7] / max(1, sum(spent[:8]))
-
-
 def _measurement(operation: str, p: float, quantile: Quantile | None, samples: int) -> Measurement:
     threshold = f"< {THRESHOLD_MS:g} ms" if p == JUDGED else ""
     return Measurement(f"{operation} p{p * 100:g}", round(quantile.value, 3) if quantile else None, "ms", samples, threshold)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(share * 100, 2)

@@ -123,10 +123,12 @@ def judge_result(fault: str, outage: Outage, writes: History, looks: History, fo
             Measurement("slowest writer's first success after the server served", _ms(slowest), "ms", len(recoveries)),
             Measurement("outage", round(outage.duration_s, 3), "s"),
         )
-        if doubts := _doubts(outage, writes):
-            return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
+        if outage.doubts:
+            return Verdict.INCONCLUSIVE, "; ".join(outage.doubts), measured
         if missing := workers - recoveries.keys():
             return Verdict.FAIL, f"{len(missing)} of {len(workers)} writers never succeeded again, first {min(missing)}", measured
+        if doubts := _doubts(outage, writes):
+            return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
         return Verdict.PASS, "", measured
 
     def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -200,12 +202,13 @@ def _promise(fault: str) -> str:
 
 def _doubts(outage: Outage, writes: History) -> list[str]:
     doubts = list(outage.doubts)
+    acknowledged = [record.done_ns for record in writes if record.outcome is Outcome.OK]
     for side, count in (
-        ("before", sum(record.done_ns < outage.broken_ns for record in writes)),
-        ("after", sum(record.done_ns > outage.ready_ns for record in writes)),
+        ("before", sum(done_ns < outage.broken_ns for done_ns in acknowledged)),
+        ("after", sum(done_ns > outage.ready_ns for done_ns in acknowledged)),
     ):
         if count < FEWEST_WRITES:
-            doubts.append(f"only {count} writes {side} the outage, {FEWEST_WRITES} are needed")
+            doubts.append(f"only {count} acknowledged writes {side} the outage, {FEWEST_WRITES} are needed")
     return doubts
 
 

@@ -1,5 +1,6 @@
 """Fills a connection pool to its last connection, and lets the server count."""
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -26,18 +27,22 @@ def fill_pool(config: Config, size: int) -> tuple[int, bool]:
     sized = dataclasses.replace(config, pool_size=size)
     with connect(sized) as client, connect(config) as watcher:
         before = _blocked(watcher)
-        callers = [threading.Thread(target=client.blpop, args=(key,), kwargs={"timeout": 2 * PATIENCE_S}, daemon=True) for _ in range(size)]
+        callers = [threading.Thread(target=_block, args=(client, key), daemon=True) for _ in range(size)]
         for caller in callers:
             caller.start()
         try:
             busy = _await_blocked(watcher, before + size) - before
             refused = _one_more_is_refused(client)
         finally:
-            watcher.rpush(key, *range(size))  # each caller takes one and is done
+            client.connection_pool.disconnect()  # lets them go, even where the server is too full for a push to wake them
             for caller in callers:
                 caller.join()
-            watcher.unlink(key)
     return busy, refused
+
+
+def _block(client: redis.Redis, key: str) -> None:
+    with contextlib.suppress(redis.RedisError):  # the connection is cut once it has been counted
+        client.blpop([key], timeout=2 * PATIENCE_S)
 
 
 def _blocked(watcher: redis.Redis) -> int:

@@ -2,6 +2,8 @@
 
 import base64
 import contextlib
+import html
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ SHORTEST = 4
 
 
 def secrets_of(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """List the secrets of an environment in every form in which they may turn up: raw, URL-encoded, base64; the longest first."""
+    """List the secrets of an environment in every form in which they may turn up: raw, escaped, URL-encoded, base64; the longest first."""
     raw = {environ.get("REDIS_PASSWORD", "")}
     if url := environ.get("REDIS_URL"):
         try:
@@ -28,7 +30,8 @@ def secrets_of(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     for secret in raw:
         if len(secret) >= SHORTEST:
             encoded = base64.b64encode(secret.encode()).decode()
-            forms |= {secret, quote(secret, safe=""), quote_plus(secret), encoded, repr(secret)[1:-1]}
+            forms |= {secret, quote(secret, safe=""), quote_plus(secret), encoded, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+            forms |= {html.escape(secret), html.escape(secret, quote=False)}
     return tuple(sorted(forms, key=len, reverse=True))
 
 

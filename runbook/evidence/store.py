@@ -42,14 +42,22 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs: Path, name: str, environ: Mapping[str, str] = os.environ) -> "RunFolder":
-        """Make `runs/<utc>-<name>/`; a second one in the same second gets a number."""
+        """Make `runs/<utc>-<name>/`; a second one in the same second gets a number.
+
+        Raises:
+            EvidenceError: it can't be made.
+        """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         for number in range(1, 1000):
             path = runs / (f"{stamp}-{name}" if number == 1 else f"{stamp}-{number}-{name}")
             try:
                 path.mkdir(parents=True)
-            except FileExistsError:
-                continue
+            except FileExistsError as error:
+                if runs.is_dir():
+                    continue
+                raise EvidenceError(f"{runs} is no folder: name another with --runs") from error
+            except OSError as error:
+                raise EvidenceError(f"{path} can't be made ({error.strerror}): name another folder with --runs") from error
             return cls(path, environ)
         raise EvidenceError(f"{runs} holds a thousand runs of this second already: remove some")
 

@@ -11,7 +11,7 @@ import redis
 
 from cachelib import Refused, Unavailable
 from runbook.load.history import History, Outcome, Record
-from runbook.load.pacer import constant, sharpen_timers, wait_until
+from runbook.load.pacer import check_rate, constant, sharpen_timers, wait_until
 from runbook.load.workload import Operation, Workload
 
 # Errors after which the operation certainly did not happen; any other leaves that open.
@@ -27,9 +27,13 @@ class Load:
         rate_per_s: operations a second, of all workers together.
         workers: how many callers, a thread each.
         spin: whether a worker burns the CPU for exact starts; for a single worker that is measured.
+
+    Raises:
+        ValueError: the rate is not a finite number above 0.
     """
 
     def __init__(self, client: redis.Redis, workload: Workload, *, rate_per_s: float, workers: int, spin: bool = False) -> None:
+        check_rate(rate_per_s)
         self._client, self._workload, self._spin = client, workload, spin
         self._stop = threading.Event()
         self._records: list[list[Record]] = [[] for _ in range(workers)]

@@ -19,9 +19,18 @@ def constant(rate_per_s: float, start_ns: int) -> Iterator[int]:
         rate_per_s: operations a second.
         start_ns: the first one, on the clock of `time.monotonic_ns`.
     """
+    check_rate(rate_per_s)
+    return (start_ns + round(number * 1e9 / rate_per_s) for number in itertools.count())
+
+
+def check_rate(rate_per_s: float) -> None:
+    """Refuse a rate that is none.
+
+    Raises:
+        ValueError: it is not a finite number above 0.
+    """
     if not 0 < rate_per_s < float("inf"):
         raise ValueError(f"a rate takes operations a second above 0, got {rate_per_s!r}")
-    return (start_ns + round(number * 1e9 / rate_per_s) for number in itertools.count())
 
 
 def sharpen_timers() -> None:
@@ -42,6 +51,6 @@ def wait_until(moment_ns: int, stop: threading.Event, *, spin: bool) -> bool:
     while ahead_ns > 0 and not stop.is_set():
         time.sleep(min(ahead_ns, 50_000_000) / 1e9)
         ahead_ns = moment_ns - time.monotonic_ns() - (SPIN_NS if spin else 0)
-    while spin and time.monotonic_ns() < moment_ns:
+    while spin and time.monotonic_ns() < moment_ns and not stop.is_set():
         pass
     return not stop.is_set()

@@ -40,7 +40,7 @@ def estimate(ordered: Sequence[float], p: float, confidence: float = 0.99) -> Qu
     Nonparametric Statistics, 3rd ed., section 3.2).
     """
     count = len(ordered)
-    if count * (1 - p) < FEWEST_BEYOND:
+    if round(count * (1 - p), 6) < FEWEST_BEYOND:  # 100 * (1 - 0.9) is 9.999…
         return None
     spread = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(count * p * (1 - p))
     low, high = math.floor(count * p - spread), math.ceil(count * p + spread)

@@ -1,5 +1,6 @@
 """Renders the page of a run from its stored evidence alone: the same evidence gives the same bytes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import jinja2
 import nbformat
 from nbconvert import HTMLExporter
 
-from runbook.evidence.store import NOTEBOOK, PAGE, RESULT, RunFolder
+from runbook.evidence.store import NOTEBOOK, PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Measurement
 from runbook.report.measured import measured_text
 from runbook.report.sentence import sentence
@@ -26,10 +27,13 @@ def write_page(path: Path) -> None:
     """
     folder = RunFolder(path)
     result = folder.read_json(RESULT)
-    if result["kind"] == "verification":
-        page = _template("verification.html.j2").render(result=result, sentence=sentence(result))
-    else:
-        page = _template("notebook.html.j2").render(result=result, narrative=_narrative(folder))
+    try:
+        if result["kind"] == "verification":
+            page = _template("verification.html.j2").render(result=result, sentence=sentence(result))
+        else:
+            page = _template("notebook.html.j2").render(result=result, narrative=_narrative(folder))
+    except (KeyError, TypeError, jinja2.UndefinedError) as error:
+        raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
     folder.write_text(PAGE, page)
     folder.write_manifest()
 
@@ -44,7 +48,8 @@ def _narrative(folder: RunFolder) -> str:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    body, _ = exporter.from_notebook_node(nbformat.reads((folder.path / NOTEBOOK).read_text(encoding="utf-8"), as_version=4))
+    notebook = nbformat.reads(json.dumps(folder.read_json(NOTEBOOK)), as_version=4)  # joins the lines, which disk keeps apart
+    body, _ = exporter.from_notebook_node(notebook)
     return str(body)
 
 

@@ -23,8 +23,9 @@ def timeline(result: persistence.Result) -> Plot:
     frame = result.writes.frame()
     acknowledged = frame[frame["outcome"] == Outcome.OK]
     if acknowledged.empty:
-        axes.text(0.5, 0.5, "nothing was recorded", ha="center", transform=axes.transAxes)
-        return Plot(figure, title, (), axes_labels, "", f"{title} Nothing was recorded.")
+        nothing = "nothing was acknowledged" if len(frame) else "nothing was recorded"
+        axes.text(0.5, 0.5, nothing, ha="center", transform=axes.transAxes)
+        return Plot(figure, title, (), axes_labels, "", f"{title} In this run {nothing}.")
     start_ns = int(frame["sent_ns"].min())
     bins = ((acknowledged["done_ns"] - start_ns) / 1e9 // BIN_S).astype(int)
     rate = bins.value_counts().reindex(range(int(bins.max()) + 1), fill_value=0).sort_index() / BIN_S
@@ -82,7 +83,9 @@ def percentiles(result: latency.Result) -> Plot:
     axes.text(1.05, latency.THRESHOLD_MS * 1.06, f"limit at p99: {latency.THRESHOLD_MS:g} ms", color=GREY, va="bottom")
     _percentile_ticks(axes, max((x for _, x, _, _ in ends), default=100.0))
     _plain_numbers(axes)
-    shown = ", ".join(f"{m.name} {m.value} ms" for finding in result.findings for m in finding.measured if m.name.endswith(" p99"))
+    shown = ", ".join(
+        f"{m.name} {m.value} ms" for finding in result.findings for m in finding.measured if m.name.endswith(" p99") and m.value is not None
+    )
     alt = f"{title} At {result.rate_per_s:g} operations a second: {shown}; the limit is {latency.THRESHOLD_MS:g} ms."
     return Plot(figure, title, latency.OPERATIONS, axes_labels, f"{latency.THRESHOLD_MS:g} ms", alt)
 

@@ -112,14 +112,15 @@ class Embedded:
             raise TargetError(f"the server at {self.config.endpoint} runs already (pid {self.pid}): stop it first")
         command = [self._binary.path, "--port", str(self.config.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         command += ["--logfile", LOG_NAME, *self._flags]
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # Out of our process group: an interrupted cell or Ctrl-C must not end the server behind a drill's back.
-            start_new_session=True,
-        )
+        with (self.folder / LOG_NAME).open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,  # what it says before it opens its log
+                stderr=log,
+                # Out of our process group: an interrupted cell or Ctrl-C must not end the server behind a drill's back.
+                start_new_session=True,
+            )
         self._await_ready(self._process)
 
     def stop(self) -> int:
@@ -148,8 +149,9 @@ class Embedded:
     def close(self) -> None:
         """End the server, paused or not, and remove its folder."""
         atexit.unregister(self.close)
-        if self.pid:
-            self.kill()
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own, so the group is what it started
+            self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -176,12 +178,15 @@ class Embedded:
                 try:
                     with deadline(0.2):
                         client.ping()
+                        answering = int(client.info("server")["process_id"])
                 except Unavailable:
                     continue
                 except Refused:
                     return  # it serves, though not us: the flags set a password
                 except redis.ResponseError as error:
                     raise TargetError(f"{self._binary.path} answers PING with an error ({error}): is it a Redis server?") from error
+                if answering != process.pid:
+                    raise TargetError(f"{self._binary.path} started the server as a child, which can't be drilled: let it end with `exec`")
                 return
         status = process.poll()
         ended = f"ended at once with status {status}" if status is not None else f"did not serve within {START_TIMEOUT_S:g} s"

@@ -249,7 +249,9 @@ def test_verify_sums_up_every_criterion_and_points_to_its_page(runs):
     done = command("verify", runs=runs)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"page: {runs / 'latest' / 'index.html'}" in done.stdout
-    assert re.search(r"PASS: \d+ of 23 criteria pass, \d+ were not examined on the target embedded, so this is no acceptance yet\.", done.stdout)
+    assert re.search(
+        r"PASS: \d+ of 23 criteria pass, \d+ were not examined on the target embedded, so this is no acceptance yet\.", done.stdout
+    )
     result = result_of(runs / "latest")
     verdicts = {criterion["id"]: criterion["verdict"] for criterion in result["criteria"]}
     passed = {name for name, verdict in verdicts.items() if verdict == "PASS"}

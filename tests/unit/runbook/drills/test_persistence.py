@@ -1,0 +1,336 @@
+"""The persistence drill's judgement of histories written by hand: each verdict of each of its three findings."""
+
+import dataclasses
+
+import pytest
+
+from runbook.drills import persistence
+from runbook.drills.checkers import account
+from runbook.drills.faults import Outage
+from runbook.drills.persistence import recoveries_s
+from runbook.evidence import Finding, Verdict
+from runbook.load import History, Outcome, Record
+
+PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
+
+# Two writers, 100 appends a second in all, from the fifth second on; the server is away from 10.00 s to 10.50 s; 2 s of load behind it.
+BEGIN_S, BROKEN_S, DOWN_S, READY_S, END_S = 5.0, 10.0, 10.01, 10.5, 12.5
+
+BOTH_FAULTS = pytest.mark.parametrize("fault", ["SIGTERM", "SIGKILL"])
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _outage(fault: str = "SIGTERM", *doubts: str) -> Outage:
+    return Outage(fault, _ns(BROKEN_S), _ns(DOWN_S), _ns(READY_S), doubts)
+
+
+def _write(number: int, sent_s: float, *, took_s: float = 0.001, outcome: Outcome = Outcome.OK, error: str = "") -> Record:
+    value = f"{number % 2}:{number // 2}"
+    return Record(number % 2, "RPUSH", value, _ns(sent_s), _ns(sent_s), _ns(sent_s + took_s), outcome, error)
+
+
+def _writes(gap_s: float = 0.01) -> list[Record]:
+    """Appends before and after the outage, every one of them acknowledged."""
+    before = [BEGIN_S + at * gap_s for at in range(round((BROKEN_S - BEGIN_S) / gap_s) - 1)]
+    after = [READY_S + 0.005 + at * gap_s for at in range(round((END_S - READY_S) / gap_s) - 1)]
+    return [_write(number, sent_s) for number, sent_s in enumerate([*before, *after])]
+
+
+def _look(sent_s: float, took_s: float = 0.001, outcome: Outcome = Outcome.OK, error: str = "") -> Record:
+    return Record(0, "PING", "", _ns(sent_s), _ns(sent_s), _ns(sent_s + took_s), outcome, error)
+
+
+GONE = "Unavailable: PING got no answer"
+LOOKS = [
+    _look(9.5),
+    _look(9.9),
+    _look(10.02, 0.2, Outcome.FAIL, GONE),
+    _look(10.22, 0.201, Outcome.FAIL, GONE),
+    _look(10.42, 0.09),
+    _look(11.0),
+]
+
+
+def _present(writes: list[Record]) -> list[str]:
+    return [record.value for record in writes if record.outcome is Outcome.OK]
+
+
+def _judge(
+    fault: str = "SIGTERM",
+    *,
+    writes: list[Record] | None = None,
+    present: list[str] | None = None,
+    looks: list[Record] | None = None,
+    outage: Outage | None = None,
+) -> dict[str, Finding]:
+    writes = _writes() if writes is None else writes
+    outage = outage or _outage(fault)
+    history = History(writes)
+    found = account(history, _present(writes) if present is None else present, outage.down_ns)
+    findings = persistence.judge_result(fault, outage, history, History(LOOKS if looks is None else looks), found)
+    assert [finding.criterion for finding in findings] == ["I-4", "I-5", "I-6"]
+    return {finding.criterion: finding for finding in findings}
+
+
+def _verdicts(findings: dict[str, Finding]) -> tuple[Verdict, ...]:
+    return tuple(finding.verdict for finding in findings.values())
+
+
+def _without(writes: list[Record], lost: list[Record]) -> list[str]:
+    return [record.value for record in writes if record not in lost]
+
+
+def _tail(writes: list[Record], seconds: float) -> list[Record]:
+    """The writes of the last seconds before the outage."""
+    return [record for record in writes if BROKEN_S - seconds <= record.sent_ns / 1e9 < BROKEN_S]
+
+
+@BOTH_FAULTS
+def test_an_outage_that_loses_nothing_and_is_survived_passes(fault: str) -> None:
+    findings = _judge(fault)
+    assert _verdicts(findings) == (PASS, PASS, PASS)
+    assert [finding.reason for finding in findings.values()] == ["", "", ""]
+
+
+@BOTH_FAULTS
+def test_claims_hold_no_measured_value_and_name_the_fault(fault: str) -> None:
+    """nbval compares them from run to run."""
+    one, other = _judge(fault), _judge(fault, writes=_writes(gap_s=0.005), present=[])
+    assert [finding.claim for finding in one.values()] == [finding.claim for finding in other.values()]
+    assert all(fault in finding.claim for finding in one.values())
+
+
+class TestDurability:
+    @pytest.mark.parametrize("seconds", [0.05, 1, 3])
+    def test_any_loss_under_sigterm_fails(self, seconds: float) -> None:
+        writes = _writes()
+        finding = _judge("SIGTERM", present=_without(writes, _tail(writes, seconds)))["I-4"]
+        assert finding.verdict is FAIL
+        assert "acknowledged writes lost" in finding.reason
+
+    def test_a_single_lost_write_under_sigterm_fails_and_is_named(self) -> None:
+        """The window of a single loss is 0 s, and yet it is a loss."""
+        writes = _writes()
+        lost = _tail(writes, 5)[-1:]
+        finding = _judge("SIGTERM", present=_without(writes, lost))["I-4"]
+        assert finding.verdict is FAIL
+        assert f"1 of {len(writes)} acknowledged writes lost" in finding.reason
+        assert lost[0].value in finding.reason
+
+    def test_the_loss_of_the_last_second_under_sigkill_passes(self) -> None:
+        writes = _writes()
+        finding = _judge("SIGKILL", present=_without(writes, _tail(writes, 1)))["I-4"]
+        assert finding.verdict is PASS
+        assert finding.measured[0].value == len(_tail(writes, 1))
+        assert finding.measured[1].value == pytest.approx(1, abs=0.05)
+
+    def test_the_loss_of_the_last_three_seconds_under_sigkill_fails_with_count_window_and_first(self) -> None:
+        writes = _writes()
+        lost = _tail(writes, 3)
+        finding = _judge("SIGKILL", present=_without(writes, lost))["I-4"]
+        assert finding.verdict is FAIL
+        assert finding.reason.startswith(f"{len(lost)} of {len(writes)} acknowledged writes lost, over 2.9")
+        assert f"first {lost[0].value}" in finding.reason
+
+    def test_the_loss_of_everything_under_sigkill_fails(self) -> None:
+        writes = _writes()
+        assert _judge("SIGKILL", present=_without(writes, _tail(writes, 5)))["I-4"].verdict is FAIL
+
+    @BOTH_FAULTS
+    def test_a_hole_fails_however_small(self, fault: str) -> None:
+        writes = _writes()
+        finding = _judge(fault, present=_without(writes, writes[100:101]))["I-4"]
+        assert finding.verdict is FAIL
+        assert f"1 holes, first {writes[100].value}" in finding.reason
+
+    @BOTH_FAULTS
+    def test_the_loss_of_a_write_of_the_new_server_fails(self, fault: str) -> None:
+        writes = _writes()
+        assert _judge(fault, present=_without(writes, writes[-1:]))["I-4"].verdict is FAIL
+
+    @BOTH_FAULTS
+    @pytest.mark.parametrize(
+        ("damage", "name"),
+        [
+            (lambda present: [*present, present[3]], "duplicated"),
+            (lambda present: [*present, "0:99999"], "phantom"),
+            (lambda present: [*present[:4], present[6], present[5], present[4], *present[7:]], "out of order"),
+        ],
+        ids=["duplicate", "phantom", "swap"],
+    )
+    def test_a_corrupt_ledger_fails(self, fault: str, damage, name: str) -> None:  # type: ignore[no-untyped-def]
+        finding = _judge(fault, present=damage(_present(_writes())))["I-4"]
+        assert finding.verdict is FAIL
+        assert f"1 {name}, first " in finding.reason
+
+    def test_a_loss_outweighs_a_fault_that_was_not_observed(self) -> None:
+        writes = _writes()
+        finding = _judge(present=_without(writes, writes[-1:]), outage=_outage("SIGTERM", "the same server answers"))["I-4"]
+        assert finding.verdict is FAIL
+
+    @BOTH_FAULTS
+    def test_writes_none_of_which_was_acknowledged_prove_nothing(self, fault: str) -> None:
+        """A server at maxmemory refuses each of them: then none can be lost."""
+        refused = [dataclasses.replace(record, outcome=Outcome.FAIL, error="OutOfMemoryError: OOM") for record in _writes()]
+        assert _judge(fault, writes=refused)["I-4"].verdict is INCONCLUSIVE
+
+    @BOTH_FAULTS
+    def test_writes_none_of_which_was_acknowledged_before_the_outage_prove_nothing(self, fault: str) -> None:
+        writes = [
+            dataclasses.replace(record, outcome=Outcome.FAIL, error="OutOfMemoryError: OOM") if record.done_ns < _ns(BROKEN_S) else record
+            for record in _writes()
+        ]
+        assert _judge(fault, writes=writes)["I-4"].verdict is INCONCLUSIVE
+
+    def test_unknown_outcomes_are_counted_and_are_no_loss(self) -> None:
+        writes = [
+            *_writes(),
+            *(_write(number, 9.995, took_s=0.02, outcome=Outcome.UNKNOWN, error="OutcomeUnknown") for number in (9000, 9001)),
+        ]
+        finding = _judge(writes=writes)["I-4"]
+        assert finding.verdict is PASS
+        assert next(m.value for m in finding.measured if m.name == "outcome unknown") == 2
+
+
+class TestReconnection:
+    @BOTH_FAULTS
+    def test_a_writer_that_never_came_back_fails_and_is_named(self, fault: str) -> None:
+        writes = [record for record in _writes(gap_s=0.005) if record.worker == 0 or record.done_ns < _ns(BROKEN_S)]
+        finding = _judge(fault, writes=writes)["I-5"]
+        assert finding.verdict is FAIL
+        assert finding.reason == "1 of 2 writers never succeeded again, first 1"
+
+    def test_a_writer_whose_every_later_write_failed_never_came_back(self) -> None:
+        writes = [
+            record
+            if record.worker == 0 or record.done_ns < _ns(BROKEN_S)
+            else dataclasses.replace(record, outcome=Outcome.FAIL, error=GONE)
+            for record in _writes()
+        ]
+        assert _judge(writes=writes)["I-5"].verdict is FAIL
+
+    def test_where_no_writer_came_back_it_fails_however_few_writes_that_leaves(self) -> None:
+        """Each of them waits for its deadline, so there is next to nothing to count behind the outage."""
+        writes = [record for record in _writes() if record.done_ns < _ns(BROKEN_S)]
+        writes += [_write(9000 + worker, 10.1, took_s=5, outcome=Outcome.FAIL, error=GONE) for worker in range(2)]
+        finding = _judge(writes=writes)["I-5"]
+        assert finding.verdict is FAIL
+        assert "2 of 2 writers never succeeded again" in finding.reason
+
+    def test_a_reply_that_was_under_way_at_the_cut_is_not_a_return(self) -> None:
+        """Its writer was answered by the server that died, and by no other."""
+        writes = [record for record in _writes(gap_s=0.005) if record.worker == 0 or record.done_ns < _ns(BROKEN_S)]
+        writes.append(_write(9001, 9.999, took_s=0.015))
+        assert writes[-1].done_ns > _ns(DOWN_S)
+        assert _judge(writes=writes)["I-5"].verdict is FAIL
+
+    def test_the_slowest_writer_is_measured(self) -> None:
+        writes = [record for record in _writes(gap_s=0.005) if record.worker == 0 or not READY_S < record.sent_ns / 1e9 < READY_S + 0.3]
+        measured = _judge(writes=writes)["I-5"].measured[0]
+        assert measured.value == pytest.approx(301, abs=6)
+        assert measured.unit == "ms"
+        assert measured.samples == 2
+
+
+class TestGrace:
+    def test_an_error_long_after_its_deadline_fails(self) -> None:
+        """Callers that look in have 0.2 s, and 50 ms of grace."""
+        finding = _judge(looks=[*LOOKS, _look(10.1, 0.3, Outcome.FAIL, GONE)])["I-6"]
+        assert finding.verdict is FAIL
+        assert finding.reason == "a call ended 100 ms after its deadline"
+
+    def test_an_answer_long_after_the_deadline_fails_too(self) -> None:
+        assert _judge(looks=[*LOOKS, _look(10.1, 0.5)])["I-6"].verdict is FAIL
+
+    def test_an_error_within_the_grace_passes(self) -> None:
+        finding = _judge(looks=[*LOOKS, _look(10.1, 0.24, Outcome.FAIL, GONE)])["I-6"]
+        assert finding.verdict is PASS
+        assert finding.measured[0].value == pytest.approx(40)
+
+    @pytest.mark.parametrize(
+        "error", ["OutcomeUnknown: PING may", "AttributeError: 'NoneType'", "ResponseError: LOADING", "Refused: WRONGPASS"]
+    )
+    def test_a_strange_error_fails_and_is_named(self, error: str) -> None:
+        finding = _judge(looks=[*LOOKS, _look(10.1, 0.01, Outcome.UNKNOWN, error)])["I-6"]
+        assert finding.verdict is FAIL
+        assert error in finding.reason
+
+    def test_what_happened_before_and_after_the_outage_is_not_judged(self) -> None:
+        looks = [*LOOKS, _look(8.0, 0.9), _look(12.0, 0.9, Outcome.UNKNOWN, "OutcomeUnknown: late")]
+        assert _judge(looks=looks)["I-6"].verdict is PASS
+
+    @pytest.mark.parametrize("looks", [[], LOOKS[:2], [*LOOKS[:2], *LOOKS[5:]], [_look(10.2)]], ids=["none", "before", "beside", "all ok"])
+    def test_without_a_caller_that_was_refused_it_is_inconclusive(self, looks: list[Record]) -> None:
+        finding = _judge(looks=looks)["I-6"]
+        assert finding.verdict is INCONCLUSIVE
+        assert finding.reason == "no call fell into the outage"
+
+
+@BOTH_FAULTS
+def test_a_fault_that_was_not_observed_is_inconclusive_in_all_three_and_says_why(fault: str) -> None:
+    findings = _judge(fault, outage=_outage(fault, "the same server process answers as before"))
+    assert _verdicts(findings) == (INCONCLUSIVE,) * 3
+    assert {finding.reason for finding in findings.values()} == {"the same server process answers as before"}
+
+
+@BOTH_FAULTS
+def test_an_outage_that_never_took_place_is_inconclusive_in_all_three(fault: str) -> None:
+    assert _verdicts(_judge(fault, outage=Outage(fault))) == (INCONCLUSIVE,) * 3
+
+
+@BOTH_FAULTS
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_too_few_writes_on_one_side_are_inconclusive_and_say_how_many_are_needed(fault: str, side: str) -> None:
+    before = [record for record in _writes() if record.done_ns < _ns(BROKEN_S)]
+    after = [record for record in _writes() if record.done_ns > _ns(READY_S)]
+    writes = before[-99:] + after if side == "before" else before + after[:99]
+    findings = _judge(fault, writes=writes)
+    assert _verdicts(findings) == (INCONCLUSIVE, INCONCLUSIVE, PASS)
+    assert findings["I-4"].reason == f"only 99 acknowledged writes {side} the outage, 100 are needed"
+
+
+@BOTH_FAULTS
+def test_a_hundred_writes_on_each_side_are_enough(fault: str) -> None:
+    before = [record for record in _writes() if record.done_ns < _ns(BROKEN_S)]
+    after = [record for record in _writes() if record.done_ns > _ns(READY_S)]
+    assert _verdicts(_judge(fault, writes=before[-100:] + after[:100])) == (PASS, PASS, PASS)
+
+
+def test_no_history_at_all_is_inconclusive() -> None:
+    assert _verdicts(_judge(writes=[], looks=[])) == (INCONCLUSIVE,) * 3
+
+
+class TestRecoveries:
+    def test_each_writer_is_timed_from_the_moment_at_which_the_server_served(self) -> None:
+        writes = [_write(0, 9.0), _write(1, 9.0), _write(2, 10.6), _write(3, 10.7), _write(4, 10.8)]
+        recovered = recoveries_s(History(writes), _outage())
+        assert recovered == {0: pytest.approx(0.101), 1: pytest.approx(0.201)}
+
+    def test_an_append_that_waited_through_the_outage_is_a_recovery(self) -> None:
+        assert recoveries_s(History([_write(0, 9.99, took_s=0.53)]), _outage()) == {0: pytest.approx(0.02)}
+
+    def test_a_reply_under_way_when_the_process_ended_is_none(self) -> None:
+        assert recoveries_s(History([_write(0, 9.99, took_s=0.03)]), _outage()) == {}
+
+    def test_a_failed_append_is_none(self) -> None:
+        writes = [_write(0, 10.6, outcome=Outcome.FAIL), _write(2, 10.7, outcome=Outcome.UNKNOWN), _write(4, 10.8)]
+        assert recoveries_s(History(writes), _outage()) == {0: pytest.approx(0.301)}
+
+    def test_a_success_noticed_before_the_server_was_seen_to_serve_took_no_time(self) -> None:
+        assert recoveries_s(History([_write(0, 10.4)]), _outage()) == {0: 0.0}
+
+
+def test_the_control_finds_every_seeded_defect() -> None:
+    findings = persistence.control()
+    assert [finding.verdict for finding in findings] == [PASS]
+    assert findings[0].measured[0].value == findings[0].measured[0].samples
+
+
+@BOTH_FAULTS
+def test_the_samples_of_a_result_are_named_for_its_fault(fault: str) -> None:
+    writes, looks = History(_writes()), History(LOOKS)
+    result = persistence.Result(fault, _outage(fault), writes, looks, account(writes, [], 0), ())
+    assert result.histories == {f"{fault.lower()}-writes": writes, f"{fault.lower()}-looks": looks}

@@ -1,0 +1,356 @@
+"""The page of a run, rendered from stored evidence alone: complete, self-contained, and the same each time."""
+
+import copy
+import html
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook.evidence import CRITERIA, EvidenceError
+from runbook.evidence.notebook import VERDICT_MIME
+from runbook.evidence.store import MANIFEST, NOTEBOOK, PAGE, RESULT
+from runbook.report.page import write_page
+
+Json = dict[str, Any]
+
+HOSTILE = """<script>alert("x")</script><img src="https://evil.example/x.png">&'"""
+# A picture of one pixel.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+MEASURED = [
+    {"name": "acknowledged writes lost", "value": 1234, "unit": "writes", "samples": 56789, "threshold": "= 0"},
+    {"name": "window of the loss", "value": 0.75, "unit": "s", "samples": None, "threshold": ""},
+]
+CIRCUMSTANCES = {
+    "engine": {"product": "redis", "version": "7.0.15", "found_by": "redis-server on PATH"},
+    "host": {"system": "Linux", "kernel": "6.1", "machine": "x86_64", "cpus": 2},
+    "versions": {"python": "3.11.2", "redis": "8.1.0"},
+}
+
+
+def _finding(verdict: str, reason: str = "") -> Json:
+    return {"criterion": "I-4", "claim": "No write is lost", "verdict": verdict, "reason": reason, "measured": MEASURED, "doubts": []}
+
+
+def _run(verdict: str | None, reason: str = "", broken: str = "") -> Json:
+    return {
+        "schema_version": 1,
+        "kind": "notebook",
+        "run": "20260101T000000Z-persistence-drill",
+        "notebook": "persistence-drill",
+        "title": "Kill Redis under load",
+        "question": "Does it keep what it acknowledged?",
+        "verdict": verdict,
+        "broken": broken,
+        "criteria": {"I-4": verdict} if verdict else {},
+        "parameters": {"target": "embedded", "rate_per_s": 1000},
+        "started_utc": "2026-01-01T00:00:00+00:00",
+        "duration_s": 12.34,
+        "target": "embedded",
+        **CIRCUMSTANCES,
+        "findings": [_finding(verdict, reason)] if verdict else [],
+    }
+
+
+def _broken() -> Json:
+    """A run whose kernel died before it could say anything of itself."""
+    return {
+        **_run(None, broken="code cell 2 of 9 was not executed in its turn"),
+        "target": None,
+        "engine": None,
+        "host": None,
+        "versions": None,
+    }
+
+
+def _verification() -> Json:
+    decided = {"I-4": ("PASS", ""), "I-5": ("FAIL", "1 of 4 writers never came back"), "P-2": ("INCONCLUSIVE", "the limit lies within")}
+    criteria = []
+    for name, text in CRITERIA.items():
+        verdict, reason = decided.get(name, (None, ""))
+        finding = {
+            **_finding(verdict or "", reason),
+            "criterion": name,
+            "notebook": "persistence-drill",
+            "run": "20260101T000000Z-persistence-drill",
+        }
+        criteria.append({"id": name, "text": text, "verdict": verdict, "findings": [finding] if verdict else []})
+    run = {"run": "20260101T000000Z-persistence-drill", "notebook": "persistence-drill", "title": "Kill Redis", "question": "Does it keep?"}
+    return {
+        "schema_version": 1,
+        "kind": "verification",
+        "run": "20260101T000000Z-verify",
+        "verdict": "FAIL",
+        "broken": "setup did not come to a verdict",
+        "target": "embedded",
+        "finished_utc": "2026-01-01T00:01:00+00:00",
+        "criteria": criteria,
+        "runs": [
+            {**run, "verdict": "FAIL", "broken": "", "duration_s": 12.34},
+            {**run, "run": "20260101T000000Z-setup", "notebook": "setup", "verdict": None, "broken": "the kernel died", "duration_s": 0.5},
+        ],
+        **CIRCUMSTANCES,
+    }
+
+
+def _code(count: int, *outputs: Json) -> Json:
+    return {
+        "cell_type": "code",
+        "execution_count": count,
+        "id": f"c{count}",
+        "metadata": {},
+        "outputs": list(outputs),
+        "source": "book.summary()",
+    }
+
+
+def _shown(data: Json, metadata: Json | None = None) -> Json:
+    return {"output_type": "execute_result", "execution_count": 1, "data": data, "metadata": metadata or {}}
+
+
+def _notebook() -> Json:
+    table = '<table class="runbook"><tr><td class="measured">0.25 ms</td></tr></table>'
+    cells = [
+        {
+            "cell_type": "markdown",
+            "id": "m1",
+            "metadata": {},
+            "source": "# Kill Redis under load\n\nProse with $x^2$, `code` and\n\n| a | b |\n|---|---|\n| 1 | 2 |",
+        },
+        _code(1, _shown({"text/html": table, "text/plain": "table"})),
+        _code(2, _shown({"image/png": PNG, "text/plain": "Plot: who?"}, {"image/png": {"alt": "Nobody was served for a second."}})),
+        _code(3, {"output_type": "stream", "name": "stdout", "text": "printed\n"}),
+        _code(
+            4, {"output_type": "error", "ename": "ValueError", "evalue": HOSTILE, "traceback": [f"\x1b[31mValueError\x1b[0m: {HOSTILE}"]}
+        ),
+        _code(5, _shown({VERDICT_MIME: {"verdict": "PASS"}, "text/plain": "PASS", "text/html": "<p><strong>PASS</strong></p>"})),
+    ]
+    return {"cells": cells, "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "nbformat": 4, "nbformat_minor": 5}
+
+
+RUNS = {
+    "PASS": _run("PASS"),
+    "FAIL": _run("FAIL", "1234 of 56789 acknowledged writes lost"),
+    "INCONCLUSIVE": _run("INCONCLUSIVE", "only 99 writes before the outage"),
+    "BROKEN": _broken(),
+    "verification": _verification(),
+}
+EACH_RUN = pytest.mark.parametrize("result", RUNS.values(), ids=RUNS)
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., str]:
+    """Store a result, and a notebook if there is one, as evidence; render it and return the page."""
+
+    def write(result: Json, notebook: Json | None = None) -> str:
+        (tmp_path / RESULT).write_text(json.dumps(result), encoding="utf-8")
+        if notebook is not None:
+            (tmp_path / NOTEBOOK).write_text(json.dumps(notebook), encoding="utf-8")
+        write_page(tmp_path)
+        return (tmp_path / PAGE).read_text(encoding="utf-8")
+
+    return write
+
+
+def _text(page: str) -> str:
+    """What a reader sees, blanks run together."""
+    body = re.sub(r"(?s)<(style|title)>.*?</\1>", "", page)
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
+
+
+class References(HTMLParser):
+    """Collects what a browser would fetch or execute."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+        for style in re.findall(r"(?s)<style.*?</style>", page) + re.findall(r'style="[^"]*"', page):
+            self.fetched += re.findall(r"url\(([^)]*)\)|@import\s+(\S+)", style)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "iframe", "object", "embed"):
+            self.scripts.append(tag)
+        for name, value in attributes:
+            if name.startswith("on"):
+                self.scripts.append(name)
+            if name in ("src", "href", "srcset", "poster", "data", "action") and re.match(
+                r"\s*(https?:|//|file:|javascript:)", value or ""
+            ):
+                self.fetched.append(f"{tag} {name}={value}")
+
+
+class TestEveryPage:
+    @EACH_RUN
+    def test_it_refers_to_nothing_outside_and_runs_no_script(self, result: Json, render: Callable[..., str]) -> None:
+        page = render(result, _notebook() if result["kind"] == "notebook" else None)
+        found = References(page)
+        assert found.fetched == []
+        assert found.scripts == []
+        assert "<script" not in page
+        assert "@import" not in page
+
+    @EACH_RUN
+    def test_the_same_evidence_gives_the_same_bytes(self, result: Json, render: Callable[..., str]) -> None:
+        notebook = _notebook() if result["kind"] == "notebook" else None
+        assert render(result, notebook) == render(copy.deepcopy(result), copy.deepcopy(notebook))
+
+    @EACH_RUN
+    def test_it_is_one_whole_html_document_with_a_title(self, result: Json, render: Callable[..., str]) -> None:
+        page = render(result)
+        assert page.startswith("<!doctype html>")
+        assert page.rstrip().endswith("</html>")
+        assert re.search(r"<title>[^<]*\S[^<]*</title>", page)
+        assert 'charset="utf-8"' in page
+
+    @EACH_RUN
+    def test_it_says_the_verdict_in_its_title_and_first(self, result: Json, render: Callable[..., str]) -> None:
+        page = render(result)
+        verdict = result["verdict"] or "BROKEN"
+        assert verdict in re.findall(r"<title>(.*?)</title>", page)[0]
+        assert verdict in _text(page)[:150]
+
+    @EACH_RUN
+    def test_rendering_it_writes_a_manifest_of_the_page(self, result: Json, render: Callable[..., str], tmp_path: Path) -> None:
+        render(result)
+        assert {PAGE, RESULT} <= set(json.loads((tmp_path / MANIFEST).read_text())["sha256"])
+
+
+class TestNotebookPage:
+    @pytest.mark.parametrize("verdict", ["PASS", "FAIL", "INCONCLUSIVE"])
+    def test_it_shows_each_finding_with_verdict_reason_and_numbers(self, verdict: str, render: Callable[..., str]) -> None:
+        text = _text(render(RUNS[verdict]))
+        assert re.search(rf"I-4 No write is lost .*{verdict}", text)
+        assert RUNS[verdict]["findings"][0]["reason"] in text
+        assert "1,234 writes" in text
+        assert "of 56,789" in text
+
+    def test_it_shows_the_question_and_the_circumstances(self, render: Callable[..., str]) -> None:
+        text = _text(render(RUNS["PASS"]))
+        for words in (
+            "Does it keep what it acknowledged?",
+            "redis 7.0.15",
+            "redis-server on PATH",
+            "Linux",
+            "3.11.2",
+            "rate_per_s 1000",
+            "12.34 s",
+        ):
+            assert words in text
+
+    def test_a_broken_run_says_why_and_never_pass(self, render: Callable[..., str]) -> None:
+        text = _text(render(_broken()))
+        assert "BROKEN" in text
+        assert "code cell 2 of 9 was not executed in its turn" in text
+        assert "PASS" not in text
+
+    def test_a_run_whose_notebook_never_started_has_a_page(self, render: Callable[..., str]) -> None:
+        assert "it did not start" in _text(render({**_broken(), "broken": "it did not start"}))
+
+    def test_a_server_that_did_not_answer_is_said_so(self, render: Callable[..., str]) -> None:
+        assert "did not answer" in _text(render(_broken()))
+
+    def test_the_narrative_is_there_with_prose_tables_output_and_pictures(self, render: Callable[..., str]) -> None:
+        page = render(RUNS["PASS"], _notebook())
+        assert "Kill Redis under load" in _text(page)
+        assert '<td class="measured">0.25 ms</td>' in page
+        assert "printed" in _text(page)
+        assert re.search(r'<img[^>]*src="data:image/png;base64,', page)
+        assert 'alt="Nobody was served for a second."' in page
+        assert page.count('<details class="code">') == 5
+
+    def test_a_finding_without_measurements_has_a_row(self, render: Callable[..., str]) -> None:
+        result = _run("PASS")
+        result["findings"][0]["measured"] = []
+        assert "No write is lost" in _text(render(result))
+
+
+class TestVerificationPage:
+    def test_every_criterion_of_the_story_is_listed_with_its_text(self, render: Callable[..., str]) -> None:
+        text = _text(render(_verification()))
+        for name, words in CRITERIA.items():
+            assert f"{name} {words}" in text
+
+    def test_what_was_not_examined_is_said_to_be_so(self, render: Callable[..., str]) -> None:
+        text = _text(render(_verification()))
+        assert text.count("not examined") >= len(CRITERIA) - 3
+        assert f"{len(CRITERIA) - 3} were not examined on the target embedded" in text
+
+    def test_a_reason_and_the_deciding_number_stand_beside_the_verdict(self, render: Callable[..., str]) -> None:
+        text = _text(render(_verification()))
+        assert re.search(r"I-5 .*? FAIL .*?1 of 4 writers never came back .*?1,234 writes", text)
+
+    def test_it_links_to_the_page_of_each_run(self, render: Callable[..., str]) -> None:
+        page = render(_verification())
+        assert 'href="../20260101T000000Z-persistence-drill/index.html"' in page
+        assert 'href="../20260101T000000Z-setup/index.html"' in page
+
+    def test_a_broken_notebook_is_shown_as_broken_with_its_cause(self, render: Callable[..., str]) -> None:
+        text = _text(render(_verification()))
+        assert re.search(r"setup Does it keep\? the kernel died BROKEN", text)
+
+    def test_a_verification_in_which_no_server_answered_has_a_page(self, render: Callable[..., str]) -> None:
+        assert "did not answer" in _text(render({**_verification(), "engine": None, "host": None, "versions": None}))
+
+
+def _hostile(value: Any) -> Any:
+    """Replace each text that a server, a notebook or an error could have written."""
+    if isinstance(value, dict):
+        kept = ("kind", "verdict", "criterion", "id")
+        return {key: item if key in kept else _hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hostile(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+class TestHostileText:
+    @EACH_RUN
+    def test_it_is_escaped_wherever_it_stands(self, result: Json, render: Callable[..., str]) -> None:
+        page = render(_hostile(result))
+        found = References(page)
+        assert found.scripts == []
+        assert found.fetched == []
+        assert "&lt;script&gt;" in page
+
+    def test_it_is_escaped_in_the_error_of_a_cell(self, render: Callable[..., str]) -> None:
+        page = render(RUNS["PASS"], _notebook())
+        assert References(page).scripts == []
+        assert "&lt;script&gt;" in page
+
+    def test_it_is_escaped_in_the_name_of_a_parameter(self, render: Callable[..., str]) -> None:
+        assert "<script" not in render({**RUNS["PASS"], "parameters": {HOSTILE: HOSTILE}})
+
+
+class TestUnusableEvidence:
+    def test_a_folder_without_a_result_is_an_error_that_says_so(self, tmp_path: Path) -> None:
+        with pytest.raises(EvidenceError, match=r"holds no result\.json"):
+            write_page(tmp_path)
+
+    def test_a_damaged_result_is_an_error_that_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / RESULT).write_text('{"kind": "noteb')
+        with pytest.raises(EvidenceError, match="damaged"):
+            write_page(tmp_path)
+
+    @pytest.mark.parametrize("content", ["{}", "[]", '{"kind": "notebook"}', '{"kind": "verification"}'])
+    def test_a_result_that_is_not_ours_is_an_error_that_says_so(self, content: str, tmp_path: Path) -> None:
+        (tmp_path / RESULT).write_text(content)
+        with pytest.raises(EvidenceError, match=r"result\.json"):
+            write_page(tmp_path)
+
+    def test_a_damaged_notebook_is_an_error_that_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / RESULT).write_text(json.dumps(RUNS["PASS"]))
+        (tmp_path / NOTEBOOK).write_text('{"cells": [')
+        with pytest.raises(EvidenceError, match=r"notebook\.ipynb"):
+            write_page(tmp_path)
+
+    def test_what_cannot_be_rendered_leaves_the_old_page(self, tmp_path: Path) -> None:
+        (tmp_path / PAGE).write_text("the old page")
+        with pytest.raises(EvidenceError):
+            write_page(tmp_path)
+        assert (tmp_path / PAGE).read_text() == "the old page"
