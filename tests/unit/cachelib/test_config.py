@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachelib import Config, ConfigError
-from cachelib.config import _KNOWN, Secret
+from cachelib.config import Secret
+from cachelib.environment import KNOWN
 
 SECRET = "S3cr3t-hunter2"
 
@@ -355,11 +356,11 @@ def test_misspelt_variable_is_refused_with_the_name_that_was_meant(misspelt: str
 
 
 def test_any_single_slip_is_noticed() -> None:
-    for known in _KNOWN:
+    for known in KNOWN:
         for at in range(len("REDIS_"), len(known)):
             head, tail = known[:at], known[at:]
             for slip in (f"{head}X{tail}", head + tail[1:], f"{head}X{tail[1:]}", head + tail[1::-1] + tail[2:], f"{known}X"):
-                if slip not in _KNOWN:
+                if slip not in KNOWN:
                     assert known in str(refusal({slip: "x"})), slip
 
 
