@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ EPILOG = "exit status: 0 PASS, 1 FAIL, 2 wrong usage, 3 INCONCLUSIVE, 4 broken r
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # what a CI sends when it gives up; it should clean up as after Ctrl-C
     try:
         status: int = options.command(options, os.environ)
         return status
@@ -35,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("runbook: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def exit_status(runs: Sequence[Run]) -> int:

@@ -21,6 +21,7 @@ from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VER
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
 from runbook.quiet import LOCK_VARIABLE, occupy
+from runbook.tether import tethered
 
 CELL_TIMEOUT_S = 120.0
 RUN_TIMEOUT_S = 600.0
@@ -126,7 +127,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
         # The worker inherits the lock, so the host counts as busy until it ends, by whatever cause.
         locks = [] if job.notebook.measures else [opened.enter_context(occupy(lock_path))]
         process = subprocess.Popen(
-            [sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)],
+            tethered([sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)]),
             env={**environ, **private},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -6,6 +6,7 @@ that begins. papermill changes the process's directory and keeps global state, s
 
 import asyncio
 import json
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -62,6 +63,8 @@ def main(notebook: str, folder: str, cell_timeout_s: str) -> int:
         cell_timeout_s: bound of each cell, in seconds.
     """
     handler = EvidenceHandler(RunFolder(Path(folder)))
+    # A shell ignores SIGINT for what it starts in the background, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     papermill_io.register(SCHEME, handler)
     warnings.simplefilter("ignore")
     try:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,6 +16,10 @@ from cachelib import Client, connect
 from runbook.targets.embedded import STORY_FLAGS, Embedded
 
 T = TypeVar("T")
+
+# A shell lets what it starts in the background ignore SIGINT, and our children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The examples are the same in each run, and a busy host makes none of them fail.
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import redis
 from cachelib import Config, Refused, Unavailable, connect, deadline
 from runbook.targets.base import Engine, TargetError, ask_engine
 from runbook.targets.binary import find_server
+from runbook.tether import tethered
 
 # The command line that the story asks for, word for word.
 STORY_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory", "512mb", "--maxmemory-policy", "noeviction")
@@ -27,19 +27,6 @@ STORY_FLAGS = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory"
 LOG_NAME = "server.log"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
-
-# Becomes the server (same pid) after asking the kernel to kill it when its parent dies, by whatever cause. A function between fork and
-# exec (`preexec_fn`) could do the same, but may deadlock in a process that has threads, as a kernel does. The kernel counts the
-# spawning *thread* as the parent, so `start` belongs in the main thread.
-_TETHER = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    PR_SET_PDEATHSIG, SIGKILL = 1, 9
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
-    if os.getppid() != int(sys.argv[1]):  # it died before we asked
-        sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class Embedded:
@@ -114,7 +101,7 @@ class Embedded:
         command += ["--logfile", LOG_NAME, *self._flags]
         with (self.folder / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TETHER, str(os.getpid()), *command],
+                tethered(command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,  # what it says before it opens its log
                 stderr=log,

@@ -51,14 +51,40 @@ def wait_for(condition, patience_s=30.0):
         time.sleep(0.05)
 
 
-def embedded_servers():
-    """List the ids of all processes that work in the private folder of an embedded target."""
+def servers_under(folder):
+    """List the ids of all processes that work in a folder below this one, as an embedded server does."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cwd"):
         with contextlib.suppress(OSError):
-            if "/runbook-embedded-" in os.readlink(path):
+            if os.readlink(path).startswith(f"{folder}/"):
                 found.add(int(path.parent.name))
     return found
+
+
+@contextlib.contextmanager
+def running_drill(runs, scratch, until):
+    """Start a persistence drill whose servers work below `scratch`, and wait until it prints `until`."""
+    scratch.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runbook", "run", "persistence-drill", "--runs", str(runs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    assert process.stdout
+    seen = ""
+    while until not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    assert servers_under(scratch)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 def write_notebook(folder, name, *sources):
@@ -199,27 +225,14 @@ def test_a_drill_on_a_server_that_is_not_ours_is_inconclusive_and_leaves_no_secr
         assert form not in printed
 
 
-def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs):
-    before = embedded_servers()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runbook", "run", "persistence-drill", "--runs", str(runs)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ,
-    )
-    assert process.stdout
-    seen = ""
-    while "cell 6 of" not in seen:
-        line = process.stdout.readline()
-        assert line, seen
-        seen += line
-    servers = embedded_servers() - before
-    assert servers
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, seen + rest
-    wait_for(lambda: not servers & embedded_servers())
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs, tmp_path, signal_number):
+    with running_drill(runs, tmp_path / "scratch", until="cell 6 of") as process:
+        process.send_signal(signal_number)
+        rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, rest
+    wait_for(lambda: not servers_under(tmp_path / "scratch"))
+    assert not list((tmp_path / "scratch").iterdir())
     folder = run_folder(runs, "persistence-drill")
     assert result_of(folder)["broken"] == "it was interrupted"
     executed = [cell for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] if cell.get("execution_count")]
@@ -227,22 +240,11 @@ def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs):
     assert (folder / "index.html").exists()
 
 
-def test_killing_the_runner_ends_its_server_too(runs):
-    before = embedded_servers()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runbook", "run", "persistence-drill", "--runs", str(runs)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    assert process.stdout
-    while "cell 4 of" not in process.stdout.readline():
-        pass
-    servers = embedded_servers() - before
-    assert servers
-    process.kill()
-    process.wait()
-    wait_for(lambda: not servers & embedded_servers())
+def test_killing_the_runner_ends_its_server_too(runs, tmp_path):
+    with running_drill(runs, tmp_path / "scratch", until="cell 4 of") as process:
+        process.kill()
+        process.wait()
+        wait_for(lambda: not servers_under(tmp_path / "scratch"))
 
 
 def test_verify_sums_up_every_criterion_and_points_to_its_page(runs):

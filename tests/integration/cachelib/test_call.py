@@ -160,6 +160,19 @@ def test_the_watch_of_a_transaction_is_honoured(client: Any, direct: Any) -> Non
     assert direct.get("k") == "changed"
 
 
+def test_a_transaction_whose_watch_was_closed_with_its_connection_is_not_executed(client: Any, direct: Any) -> None:
+    """As when one thread closes the client while another is between WATCH and EXEC."""
+    with client.pipeline() as pipe:
+        pipe.watch("k")
+        client.close()
+        direct.set("k", "changed")
+        pipe.multi()
+        pipe.set("k", "mine")
+        with pytest.raises(redis.RedisError):
+            pipe.execute()
+    assert direct.get("k") == "changed"
+
+
 def test_unknown_outcome_says_what_was_sent_where_and_what_to_do(client: Any, proxy: Proxy) -> None:
     proxy.lose_replies(b"INCR")
     error, _ = failure_of(lambda: client.incrby("account-of-bob", 1234567))
@@ -296,6 +309,37 @@ def test_unavailable_names_the_failure_and_not_just_the_deadline(server: Embedde
     assert "closed by server" in str(error)
 
 
+def test_pipeline_that_can_not_load_its_script_says_so_once(own_server: Embedded, connect_to: Any) -> None:
+    client = connect_to(own_server, deadline_s=0.1)
+    pipe = client.pipeline()
+    client.register_script("return 1")(client=pipe)
+    own_server.kill()
+    error, took_s = failure_of(pipe.execute)
+    assert type(error) is Unavailable
+    assert took_s < 0.1 + SLACK_S
+    assert str(error).count("got no answer") == 1
+
+
+def test_a_call_within_a_call_ends_with_it(server: Embedded, connect_to: Any) -> None:
+    """A pipeline loads its scripts by calls of their own."""
+    config = connect_to(server, deadline_s=1.0, backoff_cap_s=0.01).connection_pool.config
+    attempts = []
+
+    def lose() -> None:
+        raise redis.ConnectionError("lost")
+
+    def attempt() -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            time.sleep(0.8)  # of 1.0
+            lose()
+        call.run(config, "inner", Effect.READ, lose)
+
+    error, took_s = failure_of(lambda: call.run(config, "outer", Effect.READ, attempt))
+    assert type(error) is Unavailable
+    assert took_s < 1.0 + SLACK_S
+
+
 def test_connecting_ends_at_the_deadline_when_nobody_accepts(server: Embedded, connect_to: Any) -> None:
     """The listener's queue is full, so the kernel drops what arrives: a connection attempt would take minutes."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
@@ -340,6 +384,18 @@ def test_leaving_a_watch_while_the_server_stalls_ends_at_the_deadline_and_frees_
         took_s = time.monotonic() - started_s
     assert took_s < DEADLINE_S + SLACK_S
     assert "0/10 in use" in repr(client.connection_pool)
+
+
+def test_leaving_a_watch_while_the_server_stalls_ends_at_an_explicit_deadline(server: Embedded, connect_to: Any, paused: Any) -> None:
+    client = connect_to(server, deadline_s=1.5)
+    pipe = client.pipeline()
+    with deadline(0.2):
+        pipe.watch("k")
+        with paused(server):
+            started_s = time.monotonic()
+            pipe.reset()
+            took_s = time.monotonic() - started_s
+    assert took_s < 0.2 + SLACK_S
 
 
 # --- deadline() ---
