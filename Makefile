@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := cachelib runbook tests notebooks
 
+# The kernel of this environment, not one that the user has installed under the same name.
+export JUPYTER_PREFER_ENV_PATH = 1
+
 .PHONY: verify test lint format lab refresh pins clean help
 
 help: ## list the targets
@@ -11,8 +14,10 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
+# The notebooks run apart from the coverage measurement, which would slow what they measure.
 test: .venv/developer lint ## run lint and every test
-	$(BIN)/python -m tests.suite
+	$(BIN)/python -m pytest -q --nbval notebooks
+	$(BIN)/python -m pytest -q --cov --cov-report=term tests
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types
 	$(BIN)/ruff check $(SOURCES)
@@ -24,7 +29,7 @@ format: .venv/developer ## put style and formatting right
 	$(BIN)/ruff format $(SOURCES)
 
 lab: .venv/runtime ## open JupyterLab on the notebooks
-	JUPYTER_PREFER_ENV_PATH=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
 
 refresh: .venv/runtime ## execute the committed notebooks again and keep their outputs
 	$(BIN)/runbook refresh

@@ -47,7 +47,8 @@ def criteria_text(verified: RunFolder) -> str:
     for criterion in result["criteria"]:
         if criterion["verdict"]:
             lines.append(f"{criterion['id']:5s} {criterion['verdict']:13s} {criterion['text']}")
-            lines += [f"{'':19s} {finding['reason']}" for finding in criterion["findings"] if finding["reason"]]
+            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"])
+            lines += [f"{'':19s} {reason}" for reason in reasons]
     for run in result["runs"]:
         if run["broken"]:
             lines.append(f"{'':5s} {'BROKEN':13s} {run['notebook']}: {run['broken']}")

@@ -8,7 +8,7 @@ import dataclasses
 import uuid
 from dataclasses import dataclass
 
-from cachelib import connect
+from cachelib import Refused, Unavailable, connect
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Outcome, run
@@ -80,14 +80,18 @@ def measure(target: Target, *, rate_per_s: float, duration_s: float, longest_s: 
     history = History([])
     with quiet_host():
         meter = NoiseMeter()
-        for _ in range(max(1, round(longest_s / duration_s))):
-            meter.nap()
-            more = _offer(target, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=True)
-            history = History([*history, *more])
+        try:
+            for _ in range(max(1, round(longest_s / duration_s))):
+                meter.nap()
+                more = _offer(target, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=True)
+                history = History([*history, *more])
+                noise = meter.read()
+                findings = tuple(judge_latency(history, operation, noise) for operation in OPERATIONS)
+                if all(finding.verdict is not Verdict.INCONCLUSIVE for finding in findings):
+                    break
+        except (Unavailable, Refused) as error:
+            findings = tuple(Finding("P-2", _claim(operation), Verdict.INCONCLUSIVE, str(error)) for operation in OPERATIONS)
             noise = meter.read()
-            findings = tuple(judge_latency(history, operation, noise) for operation in OPERATIONS)
-            if all(finding.verdict is not Verdict.INCONCLUSIVE for finding in findings):
-                break
     return Result(rate_per_s, 1, history, noise, findings)
 
 
@@ -101,8 +105,12 @@ def measure_callers(target: Target, *, callers: int, rate_per_s: float, duration
         duration_s: seconds of load that count.
     """
     with quiet_host():
-        busy, _ = fill_pool(target.config, callers)
-        history = _offer(target, rate_per_s=rate_per_s, workers=callers, duration_s=duration_s, spin=False)
+        try:
+            busy, _ = fill_pool(target.config, callers)
+            history = _offer(target, rate_per_s=rate_per_s, workers=callers, duration_s=duration_s, spin=False)
+        except (Unavailable, Refused) as error:
+            finding = Finding("P-1", _callers_claim(callers), Verdict.INCONCLUSIVE, str(error))
+            return Result(rate_per_s, callers, History([]), None, (finding,))
     return Result(rate_per_s, callers, history, None, (judge_callers(history, callers, busy),))
 
 
@@ -140,7 +148,7 @@ def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
             return Verdict.FAIL, interval, measured
         return Verdict.INCONCLUSIVE, f"{interval}: the limit lies within", measured
 
-    return judge("P-2", f"The 99th percentile of {operation} is below {THRESHOLD_MS:g} ms", compare)
+    return judge("P-2", _claim(operation), compare)
 
 
 def judge_callers(history: History, callers: int, busy: int) -> Finding:
@@ -166,7 +174,15 @@ def judge_callers(history: History, callers: int, busy: int) -> Finding:
             return Verdict.INCONCLUSIVE, f"only {len(served)} of {callers} callers had a turn: measure for longer", measured
         return Verdict.PASS, "", measured
 
-    return judge("P-1", f"{callers} callers hold {callers} connections at once, and each is served", compare)
+    return judge("P-1", _callers_claim(callers), compare)
+
+
+def _claim(operation: str) -> str:
+    return f"The 99th percentile of {operation} is below {THRESHOLD_MS:g} ms"
+
+
+def _callers_claim(callers: int) -> str:
+    return f"{callers} callers hold {callers} connections at once, and each is served"
 
 
 def _offer(target: Target, *, rate_per_s: float, workers: int, duration_s: float, spin: bool) -> History:

@@ -316,8 +316,9 @@ def _process_id(server: Embedded) -> int:
 
 
 PARENT = """
-import os, sys
+import os, signal, sys
 from runbook.targets import Embedded
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would we
 server = Embedded(dict(os.environ))
 if "paused" in sys.argv:
     server.pause()
