@@ -13,7 +13,7 @@ from typing import TypeVar
 import redis
 
 from cachelib.config import Config
-from cachelib.errors import CacheError, OutcomeUnknown, PoolExhausted, Unavailable
+from cachelib.errors import CacheError, OutcomeUnknown, Unavailable
 from cachelib.policy import Deadline, Effect, Next, backoff_s, decide
 
 T = TypeVar("T")
@@ -94,7 +94,8 @@ def run(config: Config, name: str, effect: Effect, attempt: Callable[[], T], *, 
         OutcomeUnknown: it may have been applied, and must not be sent again.
         Refused: the server refused the login or the database.
     """
-    explicit, began_s = _deadline.get(), time.monotonic()
+    outer, began_s = _call.get(), time.monotonic()
+    explicit = outer.limit if outer else _deadline.get()  # a pipeline that loads its scripts makes calls within its own
     limit = explicit or Deadline(config.deadline_s)
     call = Call(limit, explicit or Deadline(config.deadline_s + blocking_s))
     token = _call.set(call)
@@ -105,19 +106,17 @@ def run(config: Config, name: str, effect: Effect, attempt: Callable[[], T], *, 
             sent_before = call.sent
             try:
                 return attempt()
-            except (redis.AuthenticationError, PoolExhausted) as error:
+            except (redis.AuthenticationError, CacheError) as error:
                 # Another attempt can't help; an earlier one may have changed something.
                 if decide(effect, sent=call.sent, time_left_s=0.0) is not Next.UNKNOWN:
                     raise
-                failure: Exception = error
-                following = Next.UNKNOWN
+                raise _final(Next.UNKNOWN, config, name, time.monotonic() - began_s, attempts, error) from error
             except redis.BusyLoadingError as error:
                 call.sent = sent_before  # the server answered that it did nothing
-                failure = error
-                following = decide(effect, sent=call.sent, time_left_s=limit.left_s() if repeatable else 0.0)
+                failure: Exception = error
             except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
                 failure = error
-                following = decide(effect, sent=call.sent, time_left_s=limit.left_s() if repeatable else 0.0)
+            following = decide(effect, sent=call.sent, time_left_s=limit.left_s() if repeatable else 0.0)
             if following is Next.RETRY:
                 wait_s = backoff_s(attempts, config.backoff_base_s, config.backoff_cap_s)
                 if wait_s < limit.left_s():

@@ -80,13 +80,14 @@ class _Pipeline(Pipeline, Client):
         def attempt() -> list[Any]:
             # redis-py empties the pipeline after each attempt, a failed one included.
             self.command_stack, self.scripts, self.explicit_transaction = list(queued), set(scripts), explicit
+            self._check_watch()
             return Pipeline.execute(self, raise_on_error)
 
         # Nothing blocks inside MULTI. (`transaction` is a method of redis.Redis that its pipeline covers with a flag.)
         plain = not (explicit or vars(self)["transaction"])
         return call.run(
             self.connection_pool.config,
-            f"a batch of {len(batch)} commands",
+            f"a batch of {len(batch)} command{'' if len(batch) == 1 else 's'}",
             worst_effect(batch),
             attempt,
             blocking_s=sum(map(blocking_s, batch)) if plain else 0.0,
@@ -96,9 +97,13 @@ class _Pipeline(Pipeline, Client):
     def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
         """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""
         if self.watching and self.connection:
+            # A finaliser may call this, and in one Python 3.11 does not survive that a context variable is set: so no `call.run`.
+            left_s = call.current_deadline(self.connection_pool.config).left_s()
             try:
+                if not self.connection.is_connected or left_s <= 0:
+                    raise redis.ConnectionError("nothing to take back")
                 self.connection.send_command("UNWATCH")
-                self.connection.read_response(timeout=self.connection_pool.config.deadline_s)
+                self.connection.read_response(timeout=left_s)
             except redis.RedisError:
                 self.connection.disconnect()  # which ends the WATCH as well
             self.watching = False
@@ -107,12 +112,17 @@ class _Pipeline(Pipeline, Client):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command at once, as between WATCH and MULTI; a lost connection has lost the WATCH, so nothing is repeated."""
         watching = self.watching
+
+        def attempt() -> Any:
+            self._check_watch()
+            return Pipeline.immediate_execute_command(self, *args, **options)
+
         try:
             return call.run(
                 self.connection_pool.config,
                 command_name(args),
                 Effect.READ if command_name(args) in ("WATCH", "UNWATCH") else effect_of(args),
-                lambda: Pipeline.immediate_execute_command(self, *args, **options),
+                attempt,
                 repeatable=not watching,
             )
         except Unavailable as error:
@@ -120,6 +130,12 @@ class _Pipeline(Pipeline, Client):
                 self.reset()
                 raise redis.WatchError(f"the connection was lost while watching: {error}") from error
             raise
+
+    def _check_watch(self) -> None:
+        """Raise WatchError where the watching connection was closed (by `client.close()`, say): redis-py would commit on a new one."""
+        if self.watching and self.connection and not self.connection.is_connected:
+            self.reset()
+            raise redis.WatchError("the connection was closed while watching: begin the transaction again")
 
     def _disconnect_raise_on_watching(self, conn: Any, *args: Any, **options: Any) -> None:
         # redis-py raises WatchError here, which invites its users to run again a transaction that may have been applied.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
-from cachelib import Client, connect
+from cachelib import Client, connect, deadline
 from runbook.targets.embedded import STORY_FLAGS, Embedded
 
 T = TypeVar("T")
@@ -58,12 +58,16 @@ def own_server(start_server: Callable[..., Embedded]) -> Embedded:
 
 @pytest.fixture
 def connect_to() -> Iterator[Callable[..., Client]]:
-    """Build a client for a server, or for another port, with some settings changed; it is closed after the test."""
+    """Build a client for a server with some settings changed, closed after the test; `connected` makes its first connection at leisure."""
     with contextlib.ExitStack() as stack:
 
-        def build(server: Embedded, *, decode_responses: bool = False, **changes: Any) -> Client:
+        def build(server: Embedded, *, decode_responses: bool = False, connected: bool = False, **changes: Any) -> Client:
             config = dataclasses.replace(server.config, **changes)
-            return stack.enter_context(connect(config, decode_responses=decode_responses))
+            client = stack.enter_context(connect(config, decode_responses=decode_responses))
+            if connected:
+                with deadline(10.0):
+                    client.ping()
+            return client
 
         yield build
 

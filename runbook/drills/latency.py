@@ -128,7 +128,7 @@ def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
             Measurement(f"{operation} maximum", round(samples[-1], 3) if samples else None, "ms", len(samples)),
             Measurement("own sender late, p99", round(late.value, 3) if late else None, "ms", len(history)),
             Measurement("idle thread late, p99", round(noise.idle_late_ms_p99, 3), "ms"),
-            Measurement("time in which a process waited for a CPU", _percent(noise.crowded), "%"),
+            Measurement("busy with other processes", None if noise.cpus_of_others is None else round(noise.cpus_of_others, 2), "CPUs"),
             Measurement(f"{operation} failed", failed, "calls", len(samples) + failed, "= 0"),
         )
         if failed:
@@ -199,7 +199,3 @@ def _offer(target: Target, *, rate_per_s: float, workers: int, duration_s: float
 def _measurement(operation: str, p: float, quantile: Quantile | None, samples: int) -> Measurement:
     threshold = f"< {THRESHOLD_MS:g} ms" if p == JUDGED else ""
     return Measurement(f"{operation} p{p * 100:g}", round(quantile.value, 3) if quantile else None, "ms", samples, threshold)
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else round(share * 100, 2)

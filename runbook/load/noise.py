@@ -1,6 +1,7 @@
 """How quiet the host was while something was measured on it."""
 
-import re
+import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from runbook.load.quantile import estimate
 # Beyond one of these the host can't tell a slow server from itself.
 MOST_IDLE_LATE_MS = 0.25
 MOST_STOLEN = 0.02
-MOST_CROWDED = 0.03
+MOST_CPUS_OF_OTHERS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,12 @@ class Noise:
     Attributes:
         idle_late_ms_p99: 99th percentile of how late a thread woke that only slept and span before the load began, in ms.
         stolen: share of CPU time that the hypervisor took during the load, from 0 to 1; None where the system does not tell.
-        crowded: share of the load's time in which some process of the host was kept waiting for a CPU; None where it does not tell.
+        cpus_of_others: how many CPUs other processes kept busy meanwhile, the server included; None where it does not tell.
     """
 
     idle_late_ms_p99: float
     stolen: float | None = None
-    crowded: float | None = None
+    cpus_of_others: float | None = None
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -36,8 +37,8 @@ class Noise:
             doubts.append(f"an idle thread woke {self.idle_late_ms_p99:.2f} ms late at p99 (limit {MOST_IDLE_LATE_MS} ms)")
         if self.stolen is not None and self.stolen > MOST_STOLEN:
             doubts.append(f"the hypervisor took {self.stolen:.1%} of the CPU time (limit {MOST_STOLEN:.0%})")
-        if self.crowded is not None and self.crowded > MOST_CROWDED:
-            doubts.append(f"some process waited for a CPU in {self.crowded:.1%} of the time (limit {MOST_CROWDED:.0%})")
+        if self.cpus_of_others is not None and self.cpus_of_others > MOST_CPUS_OF_OTHERS:
+            doubts.append(f"other processes kept {self.cpus_of_others:.1f} CPUs busy (limit {MOST_CPUS_OF_OTHERS})")
         return tuple(doubts)
 
 
@@ -46,7 +47,7 @@ class NoiseMeter:
 
     def __init__(self) -> None:
         self._idle_late_ms: list[float] = []
-        self._started_s, self._cpu_ticks, self._waited_us = time.monotonic(), _cpu_ticks(), _waited_us()
+        self._started_s, self._cpu_ticks, self._others_s = time.monotonic(), _cpu_ticks(), _seconds_of_others()
 
     def nap(self, naps: int = 1200) -> None:
         """Nap for half a millisecond again and again, spinning at the end as a sender does, and note how late each nap ended."""
@@ -61,7 +62,7 @@ class NoiseMeter:
     def read(self) -> Noise:
         """Return the noise since the creation."""
         late = estimate(sorted(self._idle_late_ms), 0.99)
-        return Noise(late.value if late else 0.0, self._stolen(), self._crowded())
+        return Noise(late.value if late else 0.0, self._stolen(), self._cpus_of_others())
 
     def _stolen(self) -> float | None:
         now = _cpu_ticks()
@@ -70,11 +71,13 @@ class NoiseMeter:
         spent = [after - before for before, after in zip(self._cpu_ticks, now, strict=True)]
         return max(0, spent[7]) / max(1, sum(spent[:8]))
 
-    def _crowded(self) -> float | None:
-        now = _waited_us()
-        if self._waited_us is None or now is None:
+    def _cpus_of_others(self) -> float | None:
+        now = _seconds_of_others()
+        if not self._others_s or not now:
             return None
-        return (now - self._waited_us) / 1e6 / max(1e-6, time.monotonic() - self._started_s)
+        # A process that began or ended meanwhile is left out rather than counted with all its life.
+        spent_s = sum(now[pid] - before_s for pid, before_s in self._others_s.items() if pid in now)
+        return spent_s / max(1e-6, time.monotonic() - self._started_s)
 
 
 def _cpu_ticks() -> list[int] | None:
@@ -86,10 +89,12 @@ def _cpu_ticks() -> list[int] | None:
     return [int(word) for word in first.split()[1:]]
 
 
-def _waited_us() -> int | None:
-    """Read for how many µs since boot some process waited for a CPU (kernel documentation, accounting/psi). None where it is not kept."""
-    try:
-        total = re.search(r"^some .*total=(\d+)", Path("/proc/pressure/cpu").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(total[1]) if total else None
+def _seconds_of_others() -> dict[str, float]:
+    """Read how many seconds of CPU time each other process has used (proc(5), /proc/PID/stat); empty where there is no such file."""
+    used, tick_s = {}, 1 / os.sysconf("SC_CLK_TCK")
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it ended while we looked
+            words = path.read_text().rpartition(")")[2].split()  # the name before the parenthesis may hold anything
+            if path.parent.name != str(os.getpid()):
+                used[path.parent.name] = (int(words[11]) + int(words[12])) * tick_s
+    return used

@@ -1,6 +1,7 @@
 """A server process that we spawn: the story's flags, a private folder, a free loopback port; it never outlives us."""
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import random
@@ -108,7 +109,14 @@ class Embedded:
                 # Out of our process group: an interrupted cell or Ctrl-C must not end the server behind a drill's back.
                 start_new_session=True,
             )
-        self._await_ready(self._process)
+        try:
+            self._await_ready(self._process)
+        except BaseException:
+            # Its session is its own, so the group is what it started: a script may have left a server behind and ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise
 
     def stop(self) -> int:
         """End the server with SIGTERM, so that it closes its append-only file, and return its exit status."""
@@ -137,8 +145,7 @@ class Embedded:
         """End the server, paused or not, and remove its folder."""
         atexit.unregister(self.close)
         if self._process and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own, so the group is what it started
-            self._process.wait()
+            self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _running(self) -> subprocess.Popen[bytes]:

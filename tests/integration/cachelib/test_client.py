@@ -138,7 +138,8 @@ def test_subscriber_waits_longer_than_the_deadline_without_an_error(server: Embe
         assert pubsub.get_message(timeout=0.3) is None
         message = in_thread(lambda: pubsub.get_message(timeout=None))
         time.sleep(0.3)  # past the deadline
-        client.publish("news", "late")
+        with deadline(10.0):
+            client.publish("news", "late")
         assert message()["data"] == b"late"
 
 
@@ -169,12 +170,12 @@ def test_monitor_sees_commands(client: Any) -> None:
 
 
 def test_monitor_waits_as_long_as_configured_on_a_connection_that_served_a_short_call(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server, pool_size=2)
-    with deadline(0.05):
+    client = connect_to(server, connected=True, pool_size=2)
+    with deadline(0.4):
         client.ping()
     with client.monitor() as monitor:
         seen = in_thread(monitor.next_command)
-        time.sleep(0.15)  # longer than that call had left
+        time.sleep(0.5)  # longer than that call had left
         client.set("k", "v")
         assert not isinstance(seen(), Exception)
 
@@ -228,7 +229,8 @@ def test_client_built_while_the_server_is_down_works_once_it_is_up(own_server: E
     with pytest.raises(Unavailable):
         client.get("k")
     own_server.start()
-    assert client.get("k") is None
+    with deadline(10.0):
+        assert client.get("k") is None
 
 
 @pytest.mark.parametrize(
@@ -551,7 +553,7 @@ def test_tls_connection_is_as_good_as_any(
     assert client.set("k", "v" * 100_000)
     assert len(client.get("k")) == 100_000
     assert client.pipeline().incr("n").incr("n").execute() == [1, 2]
-    with paused(server), deadline(0.2), pytest.raises(OutcomeUnknown):
+    with paused(server), deadline(0.3), pytest.raises(OutcomeUnknown):
         client.incr("n")
     server.kill()
     server.start()
@@ -561,7 +563,7 @@ def test_tls_connection_is_as_good_as_any(
 def test_server_whose_certificate_is_not_trusted_is_not_used(tls_server: tuple[Embedded, int], connect_to: Any) -> None:
     server, port = tls_server
     with pytest.raises(Unavailable, match="certificate verify failed"):
-        connect_to(server, port=port, tls=True, deadline_s=0.2).incr("n")
+        connect_to(server, port=port, tls=True, deadline_s=0.5, backoff_base_s=100.0, backoff_cap_s=100.0).incr("n")
 
 
 def test_tls_handshake_ends_at_the_deadline(server: Embedded, connect_to: Any, paused: Any) -> None:
@@ -569,4 +571,4 @@ def test_tls_handshake_ends_at_the_deadline(server: Embedded, connect_to: Any, p
     started_s = time.monotonic()
     with paused(server), pytest.raises(Unavailable):
         client.incr("n")
-    assert 0.18 <= time.monotonic() - started_s < 0.7
+    assert 0.18 <= time.monotonic() - started_s < 1.2  # reading the system's certificates takes a busy host long

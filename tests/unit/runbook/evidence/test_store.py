@@ -1,5 +1,6 @@
 """The run folder: whole files or none, no secrets, digests that can be checked, and errors that help."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -22,9 +23,9 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path, {"REDIS_PASSWORD": SECRET})
 
 
-@pytest.fixture
-def tiny_disk() -> Iterator[None]:
-    """Let every write beyond 100 bytes fail as on a full disk."""
+@contextlib.contextmanager
+def _tiny_disk() -> Iterator[None]:
+    """Let every write of this process beyond a file's hundredth byte fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
@@ -45,11 +46,10 @@ class TestWriting:
         assert path.read_bytes() == b"new"
         assert _names(tmp_path) == ["result.json"]
 
-    @pytest.mark.usefixtures("tiny_disk")
     def test_a_write_that_fails_leaves_the_old_content_and_no_temporary_file(self, tmp_path: Path) -> None:
         path = tmp_path / "result.json"
         write_atomically(path, b"old")
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large"), _tiny_disk():
             write_atomically(path, b"x" * 10_000)
         assert path.read_bytes() == b"old"
         assert _names(tmp_path) == ["result.json"]
