@@ -12,6 +12,7 @@ from cachelib import Refused, Unavailable, connect
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Outcome, run
+from runbook.load.canary import Canary, split_by_stalls
 from runbook.load.noise import MOST_IDLE_LATE_MS, Noise, NoiseMeter
 from runbook.load.quantile import Quantile, estimate
 from runbook.quiet import quiet_host
@@ -24,6 +25,9 @@ OPERATIONS = ("GET", "SET", "PING")
 WARM_UP_S = 0.5
 
 
+NOTHING = History([])
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """One measurement at a stated rate.
@@ -34,6 +38,7 @@ class Result:
         history: every operation after the warm-up.
         noise: of the host; None where nothing is judged by it.
         findings: the claims judged.
+        left_out: operations of the seconds in which the host itself stalled, and which were not judged.
     """
 
     rate_per_s: float
@@ -41,11 +46,13 @@ class Result:
     history: History
     noise: Noise | None
     findings: tuple[Finding, ...]
+    left_out: History = NOTHING
 
     @property
     def histories(self) -> dict[str, History]:
         """What was recorded, by name."""
-        return {f"{self.workers}-callers": self.history}
+        judged = {f"{self.workers}-callers": self.history}
+        return judged | ({f"{self.workers}-callers-left-out": self.left_out} if len(self.left_out) else {})
 
     def latencies_ms(self, operation: str) -> list[float]:
         """Return the latencies of the successful operations of one kind, from the intended start, ascending."""
@@ -69,30 +76,33 @@ def own_lateness_ms(history: History) -> list[float]:
 def measure(target: Target, *, rate_per_s: float, duration_s: float, longest_s: float) -> Result:
     """Offer GET, SET and PING in random order at a constant rate through one caller, and judge each at the 99th percentile.
 
-    Where the confidence interval of one of them holds the limit, the samples are too few to tell, and more are taken.
+    Seconds in which the host itself stalled, by the word of a process that only naps, are left out and counted. While one of the three
+    does not pass, more samples are taken.
 
     Args:
         target: which server.
         rate_per_s: operations a second, of all three together.
         duration_s: seconds of load that count, after a warm-up of half a second; each time more samples are taken, as many again.
-        longest_s: seconds of load after which what is undecided stays so.
+        longest_s: seconds of load at the most.
     """
-    history = History([])
-    with quiet_host():
+    recorded = history = left_out = NOTHING
+    with quiet_host(), Canary() as canary:
         meter = NoiseMeter()
         try:
             for _ in range(max(1, round(longest_s / duration_s))):
                 meter.nap()
                 more = _offer(target, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=True)
-                history = History([*history, *more])
+                recorded = History([*recorded, *more])
+                history, left_out = split_by_stalls(recorded, canary.overslept())
                 noise = meter.read()
-                findings = tuple(judge_latency(history, operation, noise) for operation in OPERATIONS)
-                if all(finding.verdict is not Verdict.INCONCLUSIVE for finding in findings):
+                findings = tuple(judge_latency(history, operation, noise, len(left_out)) for operation in OPERATIONS)
+                # A host can make a server look slow, but never fast: so PASS may come early, and FAIL only at the end.
+                if all(finding.verdict is Verdict.PASS for finding in findings) or recorded.count(Outcome.OK) < len(recorded):
                     break
         except (Unavailable, Refused) as error:
             findings = tuple(Finding("P-2", _claim(operation), Verdict.INCONCLUSIVE, str(error)) for operation in OPERATIONS)
             noise = meter.read()
-    return Result(rate_per_s, 1, history, noise, findings)
+    return Result(rate_per_s, 1, history, noise, findings, left_out)
 
 
 def measure_callers(target: Target, *, callers: int, rate_per_s: float, duration_s: float) -> Result:
@@ -114,7 +124,7 @@ def measure_callers(target: Target, *, callers: int, rate_per_s: float, duration
     return Result(rate_per_s, callers, history, None, (judge_callers(history, callers, busy),))
 
 
-def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
+def judge_latency(history: History, operation: str, noise: Noise, left_out: int = 0) -> Finding:
     """Judge the 99th percentile of one operation: PASS or FAIL only where its whole confidence interval lies on one side."""
 
     def compare() -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -129,13 +139,16 @@ def judge_latency(history: History, operation: str, noise: Noise) -> Finding:
             Measurement("own sender late, p99", round(late.value, 3) if late else None, "ms", len(history)),
             Measurement("idle thread late, p99", round(noise.idle_late_ms_p99, 3), "ms"),
             Measurement("busy with other processes", None if noise.cpus_of_others is None else round(noise.cpus_of_others, 2), "CPUs"),
+            Measurement("left out, as the host stalled", left_out, "calls", len(history) + left_out),
             Measurement(f"{operation} failed", failed, "calls", len(samples) + failed, "= 0"),
         )
         if failed:
             first = next(r.error for r in history if r.operation == operation and r.outcome is not Outcome.OK)
             return Verdict.FAIL, f"{failed} of {failed + len(samples)} {operation} failed, first: {first}", measured
+        stalls = [f"the host stalled during {left_out} of {len(history) + left_out} calls"] if left_out else []
         if judged is None or late is None:
-            return Verdict.INCONCLUSIVE, f"{len(samples)} samples are too few for p99: measure for longer", measured
+            too_few = f"{len(samples)} samples are too few for p99: measure for longer"
+            return Verdict.INCONCLUSIVE, "; ".join([too_few, *stalls]), measured
         if judged.high < THRESHOLD_MS:
             return Verdict.PASS, "", measured
         doubts = list(noise.doubts)

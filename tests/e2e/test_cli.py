@@ -249,15 +249,18 @@ def test_killing_the_runner_ends_its_server_too(runs, tmp_path):
 
 def test_verify_sums_up_every_criterion_and_points_to_its_page(runs):
     done = command("verify", runs=runs)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # On a host whose neighbours stall it for a minute the latency can't be told, and that it says so is right.
+    latency_is_open = "P-2   INCONCLUSIVE" in done.stdout and "the host stalled" in done.stdout
+    assert done.returncode == (3 if latency_is_open else 0), done.stdout + done.stderr
     assert f"page: {runs / 'latest' / 'index.html'}" in done.stdout
     assert re.search(
-        r"PASS: \d+ of 23 criteria pass, \d+ were not examined on the target embedded, so this is no acceptance yet\.", done.stdout
+        r": \d+ of 23 criteria pass, .*\d+ were not examined on the target embedded, so this is no acceptance yet\.", done.stdout
     )
     result = result_of(runs / "latest")
     verdicts = {criterion["id"]: criterion["verdict"] for criterion in result["criteria"]}
     passed = {name for name, verdict in verdicts.items() if verdict == "PASS"}
-    assert passed >= {"AC-2", "AC-5", "AC-6", "AC-8", "U-1", "U-2", "U-3", "U-4", "I-3", "I-4", "I-5", "I-6", "P-1", "P-2"}
+    assert passed >= {"AC-2", "AC-5", "AC-6", "AC-8", "U-1", "U-2", "U-3", "U-4", "I-3", "I-4", "I-5", "I-6", "P-1"}
+    assert verdicts["P-2"] == ("INCONCLUSIVE" if latency_is_open else "PASS")
     assert verdicts["AC-1"] is None
     page = (runs / "latest" / "index.html").read_text(encoding="utf-8")
     for run in result["runs"]:

