@@ -5,12 +5,14 @@ that begins. papermill changes the process's directory and keeps global state, s
 """
 
 import asyncio
+import fcntl
 import json
 import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
@@ -28,8 +30,8 @@ SCHEME = "evidence:"
 class EvidenceHandler:
     """Where papermill saves: after each cell, atomically, without its own metadata and without secrets."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder, self._begun = folder, -1
+    def __init__(self, folder: RunFolder, starting: IO[str]) -> None:
+        self._folder, self._starting, self._begun = folder, starting, -1
 
     def read(self, path: str) -> str:
         raise OSError(f"{path} is only written")
@@ -51,6 +53,8 @@ class EvidenceHandler:
         begun = sum(cell["metadata"].get("papermill", {}).get("start_time") is not None for cell in code)
         if begun != self._begun:
             self._begun = begun
+            if begun:
+                self._starting.close()
             print(json.dumps({"cell": begun, "of": len(code)}), flush=True)
 
 
@@ -62,7 +66,10 @@ def main(notebook: str, folder: str, cell_timeout_s: str) -> int:
         folder: the run folder, which exists.
         cell_timeout_s: bound of each cell, in seconds.
     """
-    handler = EvidenceHandler(RunFolder(Path(folder)))
+    # Kernels that start at the same time may choose the same ports, and one of them dies of it: so one after the other.
+    starting = (Path(tempfile.gettempdir()) / "kernel-start.lock").open("a")
+    fcntl.flock(starting, fcntl.LOCK_EX)
+    handler = EvidenceHandler(RunFolder(Path(folder)), starting)
     # A shell ignores SIGINT for what it starts in the background, and that is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     papermill_io.register(SCHEME, handler)

@@ -1,7 +1,7 @@
 """A process that does nothing but nap, so that a stall of the host shows on something else than the server under test.
 
 On a shared host, seconds in which our calls were slow were seconds in which the canary overslept: by 20 to 130 ms in all where 1 to 16 %
-of the calls took over 1 ms, by at most 5 ms where hardly any did (seen on two shared cores, with and without a process that kept one
+of the calls took over 1 ms, by under 8 ms where hardly any did (seen on two shared cores, with and without a process that kept one
 of them busy).
 """
 
@@ -17,7 +17,7 @@ from runbook.load.history import History, Outcome
 from runbook.tether import tethered
 
 # How much oversleep in a second makes it a second in which the host stalled.
-MOST_OVERSLEPT_MS = 6.0
+MOST_OVERSLEPT_MS = 8.0
 SECOND_NS = 1_000_000_000
 
 # Writes the start of each nap of a millisecond that ended more than 0.3 ms late, and by how much, both in ns.
