@@ -72,10 +72,6 @@ class Deadline:
         """Return the seconds left; 0 or less when it has passed."""
         return self.started_s + self.timeout_s - time.monotonic()
 
-    def elapsed_s(self) -> float:
-        """Return the seconds gone by since it began."""
-        return time.monotonic() - self.started_s
-
 
 def effect_of(command: tuple[Any, ...]) -> Effect:
     """Tell what sending a command once more would do; a command unknown to the tables counts as `ONCE`.

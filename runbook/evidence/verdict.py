@@ -50,7 +50,6 @@ class Finding:
         verdict: whether it does.
         reason: why not, with the first and the worst counter-example; may be empty for PASS.
         measured: the numbers that decided it, the deciding one first.
-        doubts: what makes the numbers less credible.
     """
 
     criterion: str
@@ -58,7 +57,6 @@ class Finding:
     verdict: Verdict
     reason: str = ""
     measured: tuple[Measurement, ...] = ()
-    doubts: tuple[str, ...] = ()
 
 
 def judge(criterion: str, claim: str, check: Callable[[], tuple[Verdict, str, tuple[Measurement, ...]]]) -> Finding:

@@ -274,7 +274,6 @@ def test_backoff_jitters() -> None:
 
 def test_deadline_runs_from_its_start() -> None:
     limit = Deadline(5.0, started_s=time.monotonic() - 2.0)
-    assert limit.elapsed_s() == pytest.approx(2.0, abs=0.5)
     assert limit.left_s() == pytest.approx(3.0, abs=0.5)
 
 

@@ -34,7 +34,7 @@ CIRCUMSTANCES = {
 
 
 def _finding(verdict: str, reason: str = "") -> Json:
-    return {"criterion": "I-4", "claim": "No write is lost", "verdict": verdict, "reason": reason, "measured": MEASURED, "doubts": []}
+    return {"criterion": "I-4", "claim": "No write is lost", "verdict": verdict, "reason": reason, "measured": MEASURED}
 
 
 def _run(verdict: str | None, reason: str = "", broken: str = "") -> Json:
