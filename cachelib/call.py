@@ -1,4 +1,4 @@
-"""One call: its deadlines, whether it was sent, and the loop of its attempts.
+"""One call: by when it has to end, whether it was sent, and what follows each of its attempts.
 
 redis-py offers no way to hand a deadline from `execute_command` down to the pool, the connection and the socket, so the call travels
 in a context variable, which each thread and each asyncio task has for itself.
@@ -6,39 +6,154 @@ in a context variable, which each thread and each asyncio task has for itself.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 import redis
 
+from cachelib.commands import Effect, command_name, worst_effect
 from cachelib.config import Config
 from cachelib.errors import CacheError, OutcomeUnknown, Unavailable
-from cachelib.policy import Deadline, Effect, Next, backoff_s, decide
+from cachelib.events import Journal, OutcomeLost, Retried
+from cachelib.policy import Next, backoff_s, decide
 
 T = TypeVar("T")
 
+_until_s: ContextVar[float | None] = ContextVar("cachelib_until_s", default=None)
+_idempotent: ContextVar[bool] = ContextVar("cachelib_idempotent", default=False)
+_call: ContextVar["Call | None"] = ContextVar("cachelib_call", default=None)
+
+
+class Away(redis.ConnectionError):
+    """The server could not be connected to by the deadline of a call that waited for it; `since` is when it was first missed."""
+
+    def __init__(self, message: str, since: datetime | None = None) -> None:
+        super().__init__(message)
+        self.since = since
+
 
 class Call:
-    """What is known of the call under way.
+    """What is known of one call: a command, or a batch of them.
 
     Args:
-        limit: by when all but the reply has happened.
-        reply_limit: by when the reply is there; later for a command that blocks.
+        config: the deadline and the backoff.
+        journal: is told of retries and of an unknown outcome.
+        commands: each as name and arguments; none where the call only connects.
+        blocking_s: seconds that the commands ask the server to block; the reply may come that much later than the deadline.
+        repeatable: false where a new connection would not be the same (WATCH).
 
     Attributes:
-        sent: whether any byte of the command may have reached the server, in any attempt.
+        began_s: when it began; all times are of `time.monotonic`, in seconds.
+        until_s: by when all but the reply has happened.
+        reply_until_s: by when the reply is there; later for a command that blocks.
+        patient: whether its deadline is the configured one, and not an earlier one that the caller set.
+        sent: whether the server may have received the whole command, or a part of the batch, in any attempt.
+        attempts: how many were begun.
     """
 
-    __slots__ = ("limit", "reply_limit", "sent")
+    __slots__ = (
+        "_sent_before",
+        "attempts",
+        "began_s",
+        "commands",
+        "config",
+        "journal",
+        "patient",
+        "repeatable",
+        "reply_until_s",
+        "sent",
+        "until_s",
+    )
 
-    def __init__(self, limit: Deadline, reply_limit: Deadline) -> None:
-        self.limit, self.reply_limit = limit, reply_limit
-        self.sent = False
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        commands: Sequence[tuple[Any, ...]],
+        blocking_s: float = 0.0,
+        repeatable: bool = True,
+    ) -> None:
+        self.config, self.journal, self.commands, self.repeatable = config, journal, commands, repeatable
+        self.sent = self._sent_before = False
+        self.attempts = 1
+        self.began_s = time.monotonic()
+        explicit_s = explicit_until_s()
+        self.patient = explicit_s is None
+        self.until_s = self.began_s + config.deadline_s if explicit_s is None else explicit_s
+        self.reply_until_s = self.until_s + blocking_s if explicit_s is None else explicit_s
 
+    @property
+    def name(self) -> str:
+        """What the call does, for messages; it shows no argument."""
+        if len(self.commands) == 1:
+            return command_name(self.commands[0])
+        return f"a batch of {len(self.commands)} commands" if self.commands else "connecting"
 
-_deadline: ContextVar[Deadline | None] = ContextVar("cachelib_deadline", default=None)
-_call: ContextVar[Call | None] = ContextVar("cachelib_call", default=None)
+    @property
+    def effect(self) -> Effect:
+        """What sending the whole once more would do."""
+        effect = worst_effect(self.commands)
+        return min(effect, Effect.IDEMPOTENT) if _idempotent.get() else effect
+
+    def left_s(self) -> float:
+        """Return the seconds left until all but the reply has to have happened; 0 or less when they are over."""
+        return self.until_s - time.monotonic()
+
+    def after(self, error: Exception) -> float:
+        """Decide what follows an attempt that failed.
+
+        Args:
+            error: why. One that says nothing about the connection is raised as it is.
+
+        Returns:
+            Seconds to wait before the next attempt.
+
+        Raises:
+            Unavailable: no reply by the deadline, and nothing was changed.
+            OutcomeUnknown: it may have been applied, and must not be sent again.
+            Refused: the server refused the login or the database.
+        """
+        if isinstance(error, redis.BusyLoadingError) or (isinstance(error, redis.ReadOnlyError) and len(self.commands) == 1):
+            self.sent = self._sent_before  # the server answered that it did nothing
+        if isinstance(error, redis.AuthenticationError | CacheError):
+            # Another attempt can't help; an earlier one may have changed something.
+            if decide(self.effect, sent=self.sent, time_left_s=0.0) is Next.UNKNOWN:
+                raise self._final(Next.UNKNOWN, error) from error
+            raise error
+        if not isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError | OSError):
+            raise error
+        if isinstance(error, redis.ReadOnlyError) and self.sent and self.effect is Effect.ONCE:
+            raise error  # a part of a batch was refused, and the caller may know which
+        left_s = self.left_s() if self.repeatable and not isinstance(error, Away) else 0.0
+        following = decide(self.effect, sent=self.sent, time_left_s=left_s)
+        if following is Next.RETRY:
+            wait_s = backoff_s(self.attempts, self.config.backoff_base_s, self.config.backoff_cap_s)
+            if wait_s < left_s:
+                self.journal.tell(Retried(self.config.endpoint, self.name, self.attempts, wait_s, str(error)))
+                self.attempts += 1
+                self._sent_before = self.sent
+                return wait_s
+            # An attempt made at the deadline could fail of nothing but the deadline, and hide why the others did.
+            following = decide(self.effect, sent=self.sent, time_left_s=0.0)
+        raise self._final(following, error) from error
+
+    def _final(self, following: Next, error: Exception) -> CacheError:
+        waited_s = time.monotonic() - self.began_s
+        waited = f"{waited_s:.3g} s" + (f" in {self.attempts} attempts" if self.attempts > 1 else "")
+        endpoint = self.config.endpoint
+        if following is Next.UNKNOWN:
+            self.journal.tell(OutcomeLost(endpoint, self.name, waited_s, str(error)))
+            return OutcomeUnknown(
+                f"{self.name} was sent to {endpoint} and its reply was lost after {waited} ({error}): it may or may not have been "
+                "applied. Read the data back before you send it again."
+            )
+        since = error.since if isinstance(error, Away) else None
+        return Unavailable(
+            f"{self.name} got no answer from {endpoint} within {waited} ({error}), and changed nothing. Is the server up and reachable?",
+            since,
+        )
 
 
 @contextlib.contextmanager
@@ -53,90 +168,61 @@ def deadline(timeout_s: float) -> Iterator[None]:
     """
     if not timeout_s > 0:
         raise ValueError(f"a deadline takes seconds above 0, got {timeout_s!r}")
-    outer = _deadline.get()
-    token = _deadline.set(Deadline(timeout_s if outer is None else min(timeout_s, outer.left_s())))
+    outer_s, inner_s = _until_s.get(), time.monotonic() + timeout_s
+    token = _until_s.set(inner_s if outer_s is None else min(outer_s, inner_s))
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _until_s.reset(token)
+
+
+@contextlib.contextmanager
+def idempotent() -> Iterator[None]:
+    """Declare that each call inside the `with` block may be sent twice, since applied twice it leaves the same data as once.
+
+    It is for what no table can know, such as a script. A lost reply is then followed by another attempt instead of `OutcomeUnknown`.
+    """
+    token = _idempotent.set(True)
+    try:
+        yield
+    finally:
+        _idempotent.reset(token)
 
 
 def current_call() -> Call | None:
-    """Return the call under way in this thread, None between calls."""
+    """Return the call under way in this thread or task, None between calls."""
     return _call.get()
 
 
-def current_deadline(config: Config) -> Deadline:
-    """Return by when what this thread does now has to end."""
-    call = _call.get()
-    return call.limit if call else _deadline.get() or Deadline(config.deadline_s)
+def explicit_until_s() -> float | None:
+    """Return by when what this thread or task does now has to end, None if nobody has said."""
+    outer = _call.get()
+    return outer.until_s if outer is not None else _until_s.get()
 
 
-def mark_sent() -> None:
-    """Note that from here on the command under way may have reached the server."""
-    if call := _call.get():
-        call.sent = True
-
-
-def run(config: Config, name: str, effect: Effect, attempt: Callable[[], T], *, blocking_s: float = 0.0, repeatable: bool = True) -> T:
-    """Run attempts until one gets a reply, the deadline passes, or another one could apply a write twice.
-
-    Args:
-        config: the deadline and the backoff.
-        name: of the command, without arguments, for messages.
-        effect: what sending it once more would do.
-        attempt: sends the command once and returns its reply; calls `mark_sent` before the first byte leaves.
-        blocking_s: seconds that the command asks the server to block; its reply may come that much later than the deadline.
-        repeatable: false where a new connection would not be the same (WATCH).
-
-    Raises:
-        Unavailable: no reply by the deadline, and nothing was changed.
-        OutcomeUnknown: it may have been applied, and must not be sent again.
-        Refused: the server refused the login or the database.
-    """
-    outer, began_s = _call.get(), time.monotonic()
-    explicit = outer.limit if outer else _deadline.get()  # a pipeline that loads its scripts makes calls within its own
-    limit = explicit or Deadline(config.deadline_s)
-    call = Call(limit, explicit or Deadline(config.deadline_s + blocking_s))
+@contextlib.contextmanager
+def under_way(call: Call) -> Iterator[None]:
+    """Make a call the current one, so that connections and sockets below redis-py's code find its deadline."""
     token = _call.set(call)
-    attempts = 0
     try:
-        while True:
-            attempts += 1
-            sent_before = call.sent
-            try:
-                return attempt()
-            except (redis.AuthenticationError, CacheError) as error:
-                # Another attempt can't help; an earlier one may have changed something.
-                if decide(effect, sent=call.sent, time_left_s=0.0) is not Next.UNKNOWN:
-                    raise
-                raise _final(Next.UNKNOWN, config, name, time.monotonic() - began_s, attempts, error) from error
-            except redis.BusyLoadingError as error:
-                call.sent = sent_before  # the server answered that it did nothing
-                failure: Exception = error
-            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-                failure = error
-            following = decide(effect, sent=call.sent, time_left_s=limit.left_s() if repeatable else 0.0)
-            if following is Next.RETRY:
-                wait_s = backoff_s(attempts, config.backoff_base_s, config.backoff_cap_s)
-                if wait_s < limit.left_s():
-                    time.sleep(wait_s)
-                    continue
-                # An attempt made at the deadline could fail of nothing but the deadline, and hide why the others did.
-                time.sleep(max(0.0, limit.left_s()))
-                following = decide(effect, sent=call.sent, time_left_s=0.0)
-            raise _final(following, config, name, time.monotonic() - began_s, attempts, failure) from failure
+        yield
     finally:
         _call.reset(token)
 
 
-def _final(following: Next, config: Config, name: str, waited_s: float, attempts: int, failure: Exception) -> CacheError:
-    waited = f"{waited_s:.3g} s in {attempts} attempt{'s' if attempts > 1 else ''}"
-    if following is Next.UNKNOWN:
-        return OutcomeUnknown(
-            f"{name} was sent to {config.endpoint} and its reply was lost after {waited} ({failure}): it may or may not have been "
-            "applied. Read the data back before you send it again."
-        )
-    return Unavailable(
-        f"{name} got no answer from {config.endpoint} within {waited} ({failure}), and changed nothing. Is the server up and reachable?"
-    )
+def run(call: Call, attempt: Callable[[], T]) -> T:
+    """Run attempts until one gets a reply, the deadline passes, or another one could apply a write twice.
+
+    Args:
+        call: is the current call in each attempt.
+        attempt: sends the command once and returns its reply; what it uses marks the call as sent.
+
+    Raises:
+        CacheError: as `Call.after` says.
+    """
+    with under_way(call):
+        while True:
+            try:
+                return attempt()
+            except (redis.RedisError, OSError) as error:
+                time.sleep(call.after(error))

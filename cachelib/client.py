@@ -1,32 +1,38 @@
 """The client that an application uses: redis-py's commands, under one deadline, and none sent twice where that could harm."""
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
-from redis.client import Pipeline
+from redis.client import NEVER_DECODE, Pipeline, PubSub
 
 from cachelib import call
-from cachelib.call import deadline
+from cachelib.call import deadline, idempotent
+from cachelib.commands import blocking_s, command_name, is_plain
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
-from cachelib.policy import Effect, blocking_s, command_name, effect_of, worst_effect
-from cachelib.pool import FairPool
+from cachelib.events import Journal, Observer, SlowCall, log_event
+from cachelib.pool import FairPool, PoolStats
+from cachelib.wire import pack, parse
 
-__all__ = ["Client", "connect", "deadline"]
+__all__ = ["Client", "connect", "deadline", "idempotent"]
 
 
-def connect(config: Config | None = None, *, decode_responses: bool = False) -> "Client":
+def connect(config: Config | None = None, *, decode_responses: bool = False, observers: Sequence[Observer] = (log_event,)) -> "Client":
     """Build a client; the first connection is made by the first command, so this works while the server is down.
 
     Args:
         config: where and how; None reads the environment.
         decode_responses: whether replies are `str` instead of `bytes`.
+        observers: are told of retries, outages, unknown outcomes and slow calls; the default logs them.
 
     Raises:
         ConfigError: the environment holds no valid configuration.
     """
-    client = Client(connection_pool=FairPool(config or Config.from_env(), decode_responses=decode_responses))
+    pool = FairPool(config or Config.from_env(), Journal(observers), decode_responses=decode_responses)
+    client = Client(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client
 
@@ -39,11 +45,22 @@ class Client(redis.Redis):
 
     connection_pool: FairPool
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if not isinstance(options.get("connection_pool"), FairPool):
+            raise TypeError("a Client is made by cachelib.connect(Config(...)), which gives it the pool that it needs")
+        super().__init__(*args, **options)
+
     def __repr__(self) -> str:
         return f"<cachelib.Client {self.connection_pool!r}>"
 
+    def pool_stats(self) -> PoolStats:
+        """Count what the connections of this client do and what became of them."""
+        return self.connection_pool.stats()
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply, as redis-py does."""
+        if args and is_plain(args[0]) and self.connection is None:
+            return self._execute_plain(args, options)
         name = command_name(args)
         if not name:
             raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
@@ -56,7 +73,38 @@ class Client(redis.Redis):
                 held.disconnect()
             return self._execute_command(*args, **options)
 
-        return call.run(self.connection_pool.config, name, effect_of(args), attempt, blocking_s=blocking_s(args))
+        return call.run(self._call([args], blocking_s(args)), attempt)
+
+    def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
+        """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
+        try:
+            return super().parse_response(connection, command_name, **options)
+        except redis.ReadOnlyError:
+            self.connection_pool.demote(connection)
+            raise
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """Return a subscription that survives an outage: it reconnects and subscribes again, within the deadline."""
+        return _PubSub(self.connection_pool, event_dispatcher=self._event_dispatcher, **options)
+
+    def _execute_plain(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Send a command that needs no connection of its own; redis-py's way does the same in three times the steps."""
+        pool = self.connection_pool
+        current = call.Call(pool.config, pool.journal, (args,))
+        packed = pack(args)
+        while True:
+            try:
+                reply = pool.exchange(current, packed, NEVER_DECODE in options)
+                break
+            except (redis.RedisError, OSError) as error:
+                time.sleep(current.after(error))
+        duration_s = time.monotonic() - current.began_s
+        if duration_s > pool.config.slow_call_s:
+            pool.journal.tell(SlowCall(pool.config.endpoint, current.name, duration_s))
+        return parse(self.response_callbacks, args[0], reply, options)
+
+    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, *, repeatable: bool = True) -> call.Call:
+        return call.Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, repeatable)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
         """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
@@ -86,19 +134,16 @@ class _Pipeline(Pipeline, Client):
         # Nothing blocks inside MULTI. (`transaction` is a method of redis.Redis that its pipeline covers with a flag.)
         plain = not (explicit or vars(self)["transaction"])
         return call.run(
-            self.connection_pool.config,
-            f"a batch of {len(batch)} command{'' if len(batch) == 1 else 's'}",
-            worst_effect(batch),
+            self._call(batch, sum(map(blocking_s, batch)) if plain else 0.0, repeatable=not self.watching),
             attempt,
-            blocking_s=sum(map(blocking_s, batch)) if plain else 0.0,
-            repeatable=not self.watching,
         )
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
         """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""
         if self.watching and self.connection:
             # A finaliser may call this, and in one Python 3.11 does not survive that a context variable is set: so no `call.run`.
-            left_s = call.current_deadline(self.connection_pool.config).left_s()
+            until_s = call.explicit_until_s()
+            left_s = self.connection_pool.config.deadline_s if until_s is None else until_s - time.monotonic()
             try:
                 if not self.connection.is_connected or left_s <= 0:
                     raise redis.ConnectionError("nothing to take back")
@@ -118,13 +163,7 @@ class _Pipeline(Pipeline, Client):
             return Pipeline.immediate_execute_command(self, *args, **options)
 
         try:
-            return call.run(
-                self.connection_pool.config,
-                command_name(args),
-                Effect.READ if command_name(args) in ("WATCH", "UNWATCH") else effect_of(args),
-                attempt,
-                repeatable=not watching,
-            )
+            return call.run(self._call([args], repeatable=not watching), attempt)
         except Unavailable as error:
             if watching:  # what redis-py raises, so that its users' loops begin the transaction again
                 self.reset()
@@ -143,3 +182,18 @@ class _Pipeline(Pipeline, Client):
         self.watching = False
 
     _disconnect_reset_raise_on_watching = _disconnect_raise_on_watching
+
+
+class _PubSub(PubSub):
+    """redis-py's subscription, reconnected by our pool."""
+
+    def _execute(self, conn: Any, command: Any, *args: Any, **options: Any) -> Any:
+        # redis-py reconnects once and at once; the connect callback subscribes to all channels again.
+        try:
+            return command(*args, **options)
+        except redis.AuthenticationError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError):
+            conn.disconnect()
+            self.connection_pool.reconnect(conn)
+            return command(*args, **options)

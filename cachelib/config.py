@@ -124,6 +124,8 @@ class Config:
         deadline_s: bound of one call over all that it takes, in seconds.
         backoff_base_s: upper bound of the first wait between two attempts, in seconds.
         backoff_cap_s: highest upper bound of such a wait, in seconds.
+        connection_max_age_s: after how many seconds a connection is replaced, up to a tenth earlier by chance.
+        slow_call_s: from how many seconds on a successful call is reported as slow.
         tls: whether to speak TLS; the server's certificate is always verified.
         tls_ca_file: authorities to trust instead of the system's.
         tls_cert_file: client certificate.
@@ -140,6 +142,8 @@ class Config:
     deadline_s: float = _setting(5.0, _seconds, _TAKES_SECONDS)
     backoff_base_s: float = _setting(0.001, _seconds, _TAKES_SECONDS)
     backoff_cap_s: float = _setting(0.05, _seconds, _TAKES_SECONDS)
+    connection_max_age_s: float = _setting(1800.0, _seconds, _TAKES_SECONDS)
+    slow_call_s: float = _setting(0.1, _seconds, _TAKES_SECONDS)
     tls: bool = _setting(False, _switch, "true or false")
     tls_ca_file: Path | None = _setting(None, _file, _TAKES_FILE)
     tls_cert_file: Path | None = _setting(None, _file, _TAKES_FILE)

@@ -1,86 +1,150 @@
-"""redis-py's connections, whose every step ends by the deadline of the call under way, and which know when a command leaves."""
+"""redis-py's connections, whose every step ends by a deadline, and which know when a command has left."""
 
+import random
+import select
 import socket
+import time
 from typing import Any
 
 import redis
 from redis.connection import Connection, SSLConnection
 
-from cachelib.call import current_call
-from cachelib.errors import Refused
+from cachelib.call import Call, current_call
+from cachelib.config import Config
+from cachelib.handshake import check_answer, greeting
+from cachelib.wire import pack
+
+# The socket's time-out is changed only where it would end a call later than this, in seconds: changing it is a system call.
+_SLACK_S = 0.01
 
 
 class _BoundedSocket:
     """A connected socket that looks at the clock before each send and receive.
 
     Attributes:
+        until_s: by when whoever uses it now has to end; None leaves it to the call that is under way.
         greeting: whether the connection still introduces itself, so that what is sent is no command yet.
     """
 
-    __slots__ = ("_socket", "greeting")
+    __slots__ = ("_armed_s", "_socket", "greeting", "until_s")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket, self.greeting = connected, True
+        self._armed_s = -1.0
+        self.until_s: float | None = None
+
+    def transmit(self, data: bytes, until_s: float) -> None:
+        """Send all bytes; where it raises, the last of them has not left."""
+        self._arm(until_s)
+        sent = self._socket.send(data)
+        while sent < len(data):
+            self._arm(until_s)
+            sent += self._socket.send(memoryview(data)[sent:])
 
     def sendall(self, data: bytes) -> None:
         if call := current_call():
-            self._bound(call.limit.left_s())
+            self._arm(call.until_s)
             call.sent = call.sent or not self.greeting
         self._socket.sendall(data)
 
     def recv_into(self, buffer: bytearray) -> int:
-        if call := current_call():
-            self._bound((call.limit if self.greeting else call.reply_limit).left_s())
+        until_s = self.until_s
+        if until_s is None and (call := current_call()):
+            until_s = call.until_s if self.greeting else call.reply_until_s
+        if until_s is not None:
+            self._arm(until_s)
         return self._socket.recv_into(buffer)
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        self._armed_s = -1.0
+        self._socket.settimeout(timeout_s)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
-    def _bound(self, left_s: float) -> None:
+    def _arm(self, until_s: float) -> None:
+        left_s = until_s - time.monotonic()
+        if left_s <= self._armed_s <= left_s + _SLACK_S and left_s > 0:
+            return
         if left_s <= 0:
             raise TimeoutError("deadline passed")
-        self._socket.settimeout(min(left_s, 1e6))
+        self._armed_s = min(left_s, 1e6) + _SLACK_S / 2
+        self._socket.settimeout(self._armed_s)
 
 
 class BoundedConnection(Connection):
-    """A TCP connection."""
+    """A TCP connection.
+
+    Args:
+        config: where to, and how long it may take and live.
+        options: of redis-py's connection.
+
+    Attributes:
+        up: whether the pool counts it as connected.
+    """
+
+    def __init__(self, *, config: Config, **options: Any) -> None:
+        self.config = config
+        self.up = False
+        self._retire_s = float("inf")
+        self._poller: Any = None
+        super().__init__(redis_connect_func=_introduce, **options)
 
     @property
     def socket_connect_timeout(self) -> float:
         """Seconds that a connection attempt may take now."""
         configured = float(self._socket_connect_timeout or 0.0)
         call = current_call()
-        return max(0.001, min(configured, call.limit.left_s())) if call else configured
+        return max(0.001, min(configured, call.left_s())) if call else configured
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, value: float) -> None:
         self._socket_connect_timeout = value
 
-    def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """Connect and log in.
+    def transmit(self, packed: bytes, call: Call) -> None:
+        """Send a command, or several at once, and mark the call as sent.
 
         Raises:
-            Refused: the server refused the login or the database.
+            redis.ConnectionError, redis.TimeoutError, OSError: and then the call is marked only where a part may be of use to the server.
         """
-        try:
-            super().connect_check_health(*args, **options)
-        except (redis.AuthenticationError, redis.ResponseError) as error:
-            raise Refused(
-                f"{self._host_error()}/{self.db} refused the connection: {error}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB."
-            ) from error
+        self._bounded().transmit(packed, call.until_s)
+        call.sent = True
 
-    def on_connect_check_health(self, check_health: bool = True) -> None:
-        """Introduce ourselves; what follows is commands."""
-        super().on_connect_check_health(check_health)
-        if isinstance(self._sock, _BoundedSocket):
-            self._sock.greeting = False
+    def receive(self, raw: bool, until_s: float) -> Any:
+        """Read one reply; an error reply is returned.
+
+        Args:
+            raw: whether text stays `bytes`, whatever the client decodes.
+            until_s: by when, on the clock of `time.monotonic`.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError, OSError: the connection is of no more use.
+        """
+        bounded = self._bounded()
+        bounded.until_s = until_s
+        try:
+            return self._parser.read_response(disable_decoding=raw)
+        finally:
+            bounded.until_s = None
+
+    def _bounded(self) -> _BoundedSocket:
+        bounded: _BoundedSocket | None = self._sock
+        if bounded is None:
+            raise redis.ConnectionError("another thread closed the connection")
+        return bounded
 
     def is_stale(self) -> bool:
         """Tell whether an idle connection was closed by the server or holds an unread reply; it looks, and sends nothing."""
+        if self._poller is not None:
+            return self._sock is not None and bool(self._poller.poll(0))
         try:
             return self.is_connected and bool(self.can_read())
         except (redis.RedisError, OSError):
             return True
+
+    def is_old(self) -> bool:
+        """Tell whether it has reached the age at which it is replaced."""
+        return time.monotonic() > self._retire_s
 
     def unbound(self) -> None:
         """Give the socket back the configured time-out, which the last call had shortened."""
@@ -88,12 +152,44 @@ class BoundedConnection(Connection):
             self._sock.settimeout(self.socket_timeout)
 
     def _connect(self) -> Any:
-        return _BoundedSocket(super()._connect())
+        connected = super()._connect()
+        # All connections of a pool made at the same time shouldn't end at the same time.
+        self._retire_s = time.monotonic() + self.config.connection_max_age_s * random.uniform(0.9, 1.0)
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            self._poller.register(connected, select.POLLIN)
+        return _BoundedSocket(connected)
 
 
 class BoundedSSLConnection(BoundedConnection, SSLConnection):
     """A TLS connection."""
 
+    def transmit(self, packed: bytes, call: Call) -> None:
+        """Send a command; what a failed write has left in the TLS layer can't be told, so the call counts as sent."""
+        call.sent = True
+        super().transmit(packed, call)
+
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
         sock.settimeout(self.socket_connect_timeout)
         return super()._wrap_socket_with_ssl(sock)
+
+
+def _introduce(connection: BoundedConnection) -> None:
+    """Open the session in one round trip, where redis-py takes one for each command.
+
+    Raises:
+        Refused: the server refused the login or the database.
+        redis.ConnectionError, redis.TimeoutError: it does not serve.
+    """
+    commands = greeting(connection.config)
+    connection._parser.on_connect(connection)
+    connection.send_packed_command([b"".join(map(pack, commands))], check_health=False)
+    for command in commands:
+        try:
+            answer: Any = connection.read_response()
+        except redis.ResponseError as error:
+            answer = error
+        except redis.AuthenticationError as error:
+            answer = error
+        check_answer(connection.config, command, answer)
+    connection._bounded().greeting = False

@@ -28,6 +28,8 @@ _BEHAVIOUR = {
     "REDIS_DEADLINE_S": "deadline_s",
     "REDIS_BACKOFF_BASE_S": "backoff_base_s",
     "REDIS_BACKOFF_CAP_S": "backoff_cap_s",
+    "REDIS_CONNECTION_MAX_AGE_S": "connection_max_age_s",
+    "REDIS_SLOW_CALL_S": "slow_call_s",
     "REDIS_TLS_CA_FILE": "tls_ca_file",
     "REDIS_TLS_CERT_FILE": "tls_cert_file",
     "REDIS_TLS_KEY_FILE": "tls_key_file",
@@ -36,7 +38,7 @@ _BEHAVIOUR = {
 _OPTIONAL = frozenset({"username", "password", "tls_ca_file", "tls_cert_file", "tls_key_file"})
 _VARIABLES = _ENDPOINT | _BEHAVIOUR
 KNOWN = [*_VARIABLES, "REDIS_PASSWORD_FILE", "REDIS_URL"]
-_URL_OPTIONS = ("pool_size", "connect_timeout_s", "deadline_s", "backoff_base_s", "backoff_cap_s")
+_URL_OPTIONS = tuple(field for field in _BEHAVIOUR.values() if not field.startswith("tls_"))
 
 
 def read_environment(environ: Mapping[str, str]) -> tuple[dict[str, Setting], list[str]]:

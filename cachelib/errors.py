@@ -12,6 +12,7 @@ ConnectionError" wrapped around our client can't apply a write twice.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import redis
 
@@ -38,7 +39,19 @@ class ConfigError(CacheError, ValueError):
 
 
 class Unavailable(CacheError, redis.ConnectionError, redis.TimeoutError):
-    """The server did not serve the call within its deadline, and the call changed nothing."""
+    """The server did not serve the call within its deadline, and the call changed nothing.
+
+    Args:
+        message: says what to do.
+        since: when the server was first missed, if it could not be connected to.
+    """
+
+    def __init__(self, message: str = "", since: datetime | None = None) -> None:
+        super().__init__(message)
+        self.since = since
+
+    def __reduce__(self) -> tuple[type["Unavailable"], tuple[str, datetime | None]]:
+        return type(self), (str(self), self.since)
 
 
 class PoolExhausted(Unavailable):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import redis
 from redis.exceptions import NoPermissionError
 
-from cachelib.call import deadline
+from cachelib.call import Away, deadline
 from cachelib.errors import CacheError, Refused
 
 
@@ -61,7 +61,6 @@ class HealthReport:
 CANARY_PREFIX = "cachelib:canary:"
 
 _REPLY_REASONS = {
-    "READONLY": Reason.READ_ONLY,
     "OOM": Reason.OUT_OF_MEMORY,
     "MISCONF": Reason.DISK_FAILING,
     "NOPERM": Reason.NO_PERMISSION,
@@ -130,13 +129,17 @@ def _canary(client: redis.Redis) -> bool:
 
 
 def _reason(error: redis.RedisError) -> Reason:
-    cause = error.__cause__ if isinstance(error, CacheError) and error.__cause__ else error
+    cause: BaseException = error
+    while isinstance(cause, CacheError | Away) and cause.__cause__:
+        cause = cause.__cause__
     if isinstance(error, Refused) or isinstance(cause, redis.AuthenticationError):
         return Reason.REFUSED
     if isinstance(cause, redis.BusyLoadingError):
         return Reason.LOADING
     if isinstance(error, redis.InvalidResponse):
         return Reason.NOT_REDIS
+    if isinstance(cause, redis.ReadOnlyError):
+        return Reason.READ_ONLY
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | CacheError):
         return Reason.UNREACHABLE
     return _REPLY_REASONS.get(_code(error), Reason.SERVER_ERROR)

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, call, deadline
-from cachelib.policy import Effect
+from cachelib.call import Call, run
+from cachelib.events import Journal
 from runbook.targets.embedded import Embedded
 from tests.integration.cachelib.proxy import Proxy
 
@@ -215,11 +216,13 @@ def test_a_loading_server_does_not_take_back_what_an_earlier_attempt_sent(server
     failures = iter([redis.ConnectionError("reset")])
 
     def attempt() -> None:
-        call.mark_sent()
+        setting.sent = True
         raise next(failures, redis.BusyLoadingError("loading"))
 
-    with deadline(0.1), pytest.raises(OutcomeUnknown):
-        call.run(server.config, "SET", Effect.IDEMPOTENT, attempt)
+    with deadline(0.1):
+        setting = Call(server.config, Journal([]), [("SET", "k", "v")])
+    with pytest.raises(OutcomeUnknown):
+        run(setting, attempt)
 
 
 # --- a stalled or missing server ---
@@ -288,7 +291,8 @@ def test_unavailable_says_what_where_how_long_and_chains_the_cause(own_server: E
     own_server.kill()
     error, _ = failure_of(lambda: client.set("account-of-bob", "v"))
     text = str(error)
-    assert re.match(rf"SET got no answer from 127\.0\.0\.1:{own_server.config.port}/0 within 0\.\d+ s in \d+ attempts \(", text)
+    within = r"within 0\.\d+ s \(away since 20\S+, for 0\.\d+ s and \d+ connection attempts: "
+    assert re.match(rf"SET got no answer from 127\.0\.0\.1:{own_server.config.port}/0 {within}", text)
     assert "attempts" in text
     assert "refused" in text
     assert "changed nothing" in text
@@ -329,9 +333,9 @@ def test_a_call_within_a_call_ends_with_it(server: Embedded, connect_to: Any) ->
         if len(attempts) == 1:
             time.sleep(0.8)  # of 1.0
             lose()
-        call.run(config, "inner", Effect.READ, lose)
+        run(Call(config, Journal([]), [("GET", "inner")]), lose)
 
-    error, took_s = failure_of(lambda: call.run(config, "outer", Effect.READ, attempt))
+    error, took_s = failure_of(lambda: run(Call(config, Journal([]), [("GET", "outer")]), attempt))
     assert type(error) is Unavailable
     assert took_s < 1.0 + SLACK_S
 
@@ -476,7 +480,7 @@ def test_finalisers_set_no_context_variable(server: Embedded, connect_to: Any, m
         def reset(self, token: Any) -> None:
             self._variable.reset(token)
 
-    for name in ("_deadline", "_call"):
+    for name in ("_until_s", "_idempotent", "_call"):
         monkeypatch.setattr(call, name, Recorder(getattr(call, name)))
     client = connect_to(server)
     pipe, pubsub, single = client.pipeline(), client.pubsub(), client.client()

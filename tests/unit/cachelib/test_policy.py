@@ -3,15 +3,15 @@
 import math
 import re
 import shlex
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelib import policy
-from cachelib.policy import Deadline, Effect, Next, backoff_s, blocking_s, command_name, decide, effect_of, worst_effect
+from cachelib import commands
+from cachelib.commands import Effect, blocking_s, command_name, effect_of, worst_effect
+from cachelib.policy import Next, backoff_s, decide, probe_wait_s
 from runbook.targets.embedded import Embedded
 
 READ, IDEMPOTENT, ONCE = Effect.READ, Effect.IDEMPOTENT, Effect.ONCE
@@ -103,19 +103,19 @@ def test_effect_of(command: tuple[Any, ...], effect: Effect) -> None:
     assert effect_of(command) is effect
 
 
-@pytest.mark.parametrize("name", sorted(policy._READ | policy._IDEMPOTENT | policy._BLOCKING))
+@pytest.mark.parametrize("name", sorted(commands._READ | commands._IDEMPOTENT | commands._BLOCKING))
 def test_tables_hold_names_as_they_are_looked_up(name: str) -> None:
     """A name that `command_name` would never return could be missed in silence."""
     assert command_name((name,)) == name
 
 
 def test_no_command_is_both_read_and_idempotent() -> None:
-    assert not policy._READ & policy._IDEMPOTENT
+    assert not commands._READ & commands._IDEMPOTENT
 
 
 def test_read_commands_carry_no_write_flag_in_the_servers_own_table(server: Embedded, connect_to: Any) -> None:
     flags = _flags_by_command(connect_to(server, decode_responses=True))
-    known = policy._READ & flags.keys()
+    known = commands._READ & flags.keys()
     assert len(known) > 100
     assert {name for name in known if "write" in flags[name]} == set()
 
@@ -123,7 +123,7 @@ def test_read_commands_carry_no_write_flag_in_the_servers_own_table(server: Embe
 def test_every_command_that_the_server_may_block_on_is_given_its_time(server: Embedded, connect_to: Any) -> None:
     flags = _flags_by_command(connect_to(server, decode_responses=True))
     blocking = {name for name, words in flags.items() if "blocking" in words and not name.startswith("CLIENT")}
-    assert blocking <= policy._BLOCKING
+    assert blocking <= commands._BLOCKING
 
 
 # One call of each command that counts as idempotent, on the data that `_fill` makes.
@@ -153,7 +153,7 @@ def test_idempotent_command_leaves_the_same_data_when_it_is_applied_twice(call: 
 
 def test_every_command_that_counts_as_idempotent_is_tried() -> None:
     tried = {command_name(tuple(shlex.split(call))) for call in re.split(r"[|\n]", IDEMPOTENT_CALLS.strip())}
-    assert tried == policy._IDEMPOTENT
+    assert tried == commands._IDEMPOTENT
 
 
 def _fill(client: Any) -> None:
@@ -264,25 +264,25 @@ def test_upper_bound_of_backoff_doubles_until_the_cap(attempt: int, base_s: floa
     assert bound_s(attempt + 1) == min(50.0, 2 * bound_s(attempt))
 
 
+@given(ATTEMPTS, BASES)
+def test_prober_waits_between_four_fifths_of_a_bound_and_the_bound(failures: int, base_s: float) -> None:
+    bound_s = backoff_s(failures, base_s, 50.0, uniform=lambda low, high: high)
+    assert 0.8 * bound_s <= probe_wait_s(failures, base_s, 50.0) <= bound_s
+
+
+def test_one_prober_makes_fewer_than_25_attempts_a_second() -> None:
+    """Over an outage of 10 s, the quick ones at its beginning included."""
+    waits_s = [probe_wait_s(failures, 0.001, 0.05) for failures in range(1, 1000)]
+    attempts = sum(sum(waits_s[:count]) < 10.0 for count in range(1000))
+    assert attempts < 250
+
+
 def test_backoff_jitters() -> None:
     """Clients that failed together don't come back together."""
     waits_s = [backoff_s(5, 0.01, 1.0) for _ in range(200)]
     assert len(set(waits_s)) > 190
     assert min(waits_s) < 0.04
     assert max(waits_s) > 0.12
-
-
-def test_deadline_runs_from_its_start() -> None:
-    limit = Deadline(5.0, started_s=time.monotonic() - 2.0)
-    assert limit.left_s() == pytest.approx(3.0, abs=0.5)
-
-
-def test_deadline_that_has_passed_has_nothing_left() -> None:
-    assert Deadline(1.0, started_s=time.monotonic() - 2.0).left_s() <= 0
-
-
-def test_deadline_may_be_infinite() -> None:
-    assert Deadline(math.inf).left_s() == math.inf
 
 
 @pytest.mark.parametrize(

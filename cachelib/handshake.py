@@ -1,0 +1,41 @@
+"""What a new connection says first, in one write, and what the answers mean; it is the same for threads and for asyncio."""
+
+from typing import Any
+
+import redis
+
+from cachelib.config import Config
+from cachelib.errors import Refused
+
+
+def greeting(config: Config) -> tuple[tuple[str, ...], ...]:
+    """Return the commands that open a session; each gets one answer.
+
+    PING is the last: a server that still loads its data greets like any other.
+    """
+    hello: tuple[str, ...] = ("HELLO", "3")
+    if config.password:
+        hello += ("AUTH", config.username or "default", config.password.reveal())
+    select = (("SELECT", str(config.db)),) if config.db else ()
+    return (hello, *select, ("PING",))
+
+
+def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
+    """Judge one answer to the greeting.
+
+    Args:
+        config: of the connection.
+        command: which part of the greeting was answered.
+        answer: a reply, or an error.
+
+    Raises:
+        Refused: the server refused the login or the database.
+        redis.ConnectionError: it is there, but not ready to serve.
+    """
+    if not isinstance(answer, Exception):
+        return
+    if isinstance(answer, redis.ConnectionError) and not isinstance(answer, redis.AuthenticationError):
+        raise answer  # still loading, or too many clients
+    # A user may lack the right to PING, and a server that can't save refuses it too: both answer.
+    if command[0] != "PING" or isinstance(answer, redis.AuthenticationError):
+        raise Refused(f"{config.endpoint} refused the connection: {answer}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB.") from answer
