@@ -1,13 +1,15 @@
 """A pooled, reconnecting Redis client that never applies a write twice."""
 
+from cachelib.aio import AsyncClient, connect_async
 from cachelib.client import Client, connect, deadline, idempotent
 from cachelib.config import Config
 from cachelib.errors import CacheError, ConfigError, OutcomeUnknown, PoolExhausted, Refused, Unavailable
-from cachelib.events import Disconnected, Event, OutcomeLost, Reconnected, Retried, SlowCall, log_event
+from cachelib.events import Disconnected, Event, LogEvents, OutcomeLost, Reconnected, Retried, SlowCall
 from cachelib.health import HealthReport, Reason, check
 from cachelib.pool import PoolStats
 
 __all__ = [
+    "AsyncClient",
     "CacheError",
     "Client",
     "Config",
@@ -15,6 +17,7 @@ __all__ = [
     "Disconnected",
     "Event",
     "HealthReport",
+    "LogEvents",
     "OutcomeLost",
     "OutcomeUnknown",
     "PoolExhausted",
@@ -27,7 +30,7 @@ __all__ = [
     "Unavailable",
     "check",
     "connect",
+    "connect_async",
     "deadline",
     "idempotent",
-    "log_event",
 ]

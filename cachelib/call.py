@@ -26,6 +26,10 @@ _idempotent: ContextVar[bool] = ContextVar("cachelib_idempotent", default=False)
 _call: ContextVar["Call | None"] = ContextVar("cachelib_call", default=None)
 
 
+# What a server answers that has not executed the command, and another or a later one may.
+NOT_SERVED = (redis.BusyLoadingError, redis.ReadOnlyError)
+
+
 class Away(redis.ConnectionError):
     """The server could not be connected to by the deadline of a call that waited for it; `since` is when it was first missed."""
 
@@ -53,36 +57,26 @@ class Call:
         attempts: how many were begun.
     """
 
-    __slots__ = (
-        "_sent_before",
-        "attempts",
-        "began_s",
-        "commands",
-        "config",
-        "journal",
-        "patient",
-        "repeatable",
-        "reply_until_s",
-        "sent",
-        "until_s",
-    )
+    # One is made for each command, so what is the same for most of them is left to the class.
+    patient = True
+    repeatable = True
+    sent = _sent_before = False
+    attempts = 1
 
     def __init__(
-        self,
-        config: Config,
-        journal: Journal,
-        commands: Sequence[tuple[Any, ...]],
-        blocking_s: float = 0.0,
-        repeatable: bool = True,
+        self, config: Config, journal: Journal, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, repeatable: bool = True
     ) -> None:
-        self.config, self.journal, self.commands, self.repeatable = config, journal, commands, repeatable
-        self.sent = self._sent_before = False
-        self.attempts = 1
-        self.began_s = time.monotonic()
-        explicit_s = explicit_until_s()
-        self.patient = explicit_s is None
-        self.until_s = self.began_s + config.deadline_s if explicit_s is None else explicit_s
-        self.reply_until_s = self.until_s + blocking_s if explicit_s is None else explicit_s
+        self.config, self.journal, self.commands = config, journal, commands
+        self.began_s = began_s = time.monotonic()
+        until_s = _until_s.get()
+        if until_s is None:
+            self.until_s = began_s + config.deadline_s
+            self.reply_until_s = self.until_s + blocking_s
+        else:
+            self.until_s = self.reply_until_s = until_s
+            self.patient = False
+        if not repeatable:
+            self.repeatable = False
 
     @property
     def name(self) -> str:
@@ -196,18 +190,18 @@ def current_call() -> Call | None:
 
 def explicit_until_s() -> float | None:
     """Return by when what this thread or task does now has to end, None if nobody has said."""
-    outer = _call.get()
-    return outer.until_s if outer is not None else _until_s.get()
+    return _until_s.get()
 
 
 @contextlib.contextmanager
 def under_way(call: Call) -> Iterator[None]:
-    """Make a call the current one, so that connections and sockets below redis-py's code find its deadline."""
-    token = _call.set(call)
+    """Make a call the current one: connections and sockets below redis-py's code find its deadline, and calls within it end with it."""
+    call_token, until_token = _call.set(call), _until_s.set(call.until_s)
     try:
         yield
     finally:
-        _call.reset(token)
+        _until_s.reset(until_token)
+        _call.reset(call_token)
 
 
 def run(call: Call, attempt: Callable[[], T]) -> T:

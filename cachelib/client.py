@@ -9,24 +9,24 @@ from redis.client import NEVER_DECODE, Pipeline, PubSub
 
 from cachelib import call
 from cachelib.call import deadline, idempotent
-from cachelib.commands import blocking_s, command_name, is_plain
+from cachelib.commands import PLAIN, blocking_s, command_name
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
-from cachelib.events import Journal, Observer, SlowCall, log_event
+from cachelib.events import Journal, Observer, SlowCall
 from cachelib.pool import FairPool, PoolStats
 from cachelib.wire import pack, parse
 
 __all__ = ["Client", "connect", "deadline", "idempotent"]
 
 
-def connect(config: Config | None = None, *, decode_responses: bool = False, observers: Sequence[Observer] = (log_event,)) -> "Client":
+def connect(config: Config | None = None, *, decode_responses: bool = False, observers: Sequence[Observer] | None = None) -> "Client":
     """Build a client; the first connection is made by the first command, so this works while the server is down.
 
     Args:
         config: where and how; None reads the environment.
         decode_responses: whether replies are `str` instead of `bytes`.
-        observers: are told of retries, outages, unknown outcomes and slow calls; the default logs them.
+        observers: are told of retries, outages, unknown outcomes and slow calls; None logs them.
 
     Raises:
         ConfigError: the environment holds no valid configuration.
@@ -59,7 +59,7 @@ class Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command and return its reply, as redis-py does."""
-        if args and is_plain(args[0]) and self.connection is None:
+        if args and args[0].__class__ is str and args[0] in PLAIN and self.connection is None:
             return self._execute_plain(args, options)
         name = command_name(args)
         if not name:

@@ -64,11 +64,6 @@ def blocking_s(command: tuple[Any, ...]) -> float:
     return seconds or float("inf")
 
 
-def is_plain(name: Any) -> bool:
-    """Tell whether a command, named as redis-py names it, takes one round trip and leaves nothing behind on its connection."""
-    return name.__class__ is str and name in _PLAIN
-
-
 def command_name(command: tuple[Any, ...]) -> str:
     """Return the command's name without its arguments, which may hold secrets."""
     words = _words(command[:2])
@@ -160,5 +155,5 @@ _PLAIN_ONCE = frozenset(
     """.split()
 )
 
-_STATEFUL = frozenset({"WATCH", "UNWATCH", *(name for name in _READ | _IDEMPOTENT if name.startswith("CLIENT "))})
-_PLAIN = (_READ | _IDEMPOTENT | _PLAIN_ONCE) - _BLOCKING - _STATEFUL
+# Each takes one round trip, leaves nothing behind on its connection, and has a name of one word, in the case in which redis-py sends it.
+PLAIN = frozenset(name for name in (_READ | _IDEMPOTENT | _PLAIN_ONCE) - _BLOCKING - {"WATCH", "UNWATCH"} if " " not in name)

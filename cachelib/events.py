@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,11 +98,32 @@ class SlowCall(Event):
 Observer = Callable[[Event], None]
 
 
-def log_event(event: Event) -> None:
-    """Log an event to the logger `cachelib`; its fields are attributes of the record, for a structured formatter."""
-    fields = dataclasses.asdict(event)
-    text = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items())
-    logger.log(event.level, "%s: %s", type(event).__name__, text, extra={"event": type(event).__name__, **fields})
+class LogEvents:
+    """Logs events to the logger `cachelib`; their fields are attributes of the record, for a structured formatter.
+
+    A sick server makes thousands of the same: of one kind at most so many a second are logged, and then how many were not.
+
+    Args:
+        most_per_s: lines a second of one kind of event.
+    """
+
+    def __init__(self, most_per_s: int = 5) -> None:
+        self._most_per_s = most_per_s
+        self._windows: dict[type[Event], tuple[float, int]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Log one event."""
+        kind, now_s = type(event), time.monotonic()
+        began_s, count = self._windows.get(kind, (now_s, 0))
+        if now_s - began_s >= 1.0:
+            if count > self._most_per_s:
+                logger.log(event.level, "%s: %d more were not logged", kind.__name__, count - self._most_per_s)
+            began_s, count = now_s, 0
+        self._windows[kind] = (began_s, count + 1)
+        if count < self._most_per_s:
+            fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+            text = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in fields.items())
+            logger.log(event.level, "%s: %s", kind.__name__, text, extra={"event": kind.__name__, **fields})
 
 
 class Journal:
@@ -109,11 +131,11 @@ class Journal:
 
     Args:
         observers: each is called in the thread in which the event happens, and should be quick. What it raises is logged, and harms no
-            call.
+            call. None logs.
     """
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
+    def __init__(self, observers: Sequence[Observer] | None = None) -> None:
+        self._observers = (LogEvents(),) if observers is None else tuple(observers)
         self._lock = threading.Lock()
         self._counts: Counter[type[Event]] = Counter()
 

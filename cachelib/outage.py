@@ -14,6 +14,9 @@ from cachelib.config import Config
 from cachelib.events import Disconnected, Event, Journal, Reconnected
 from cachelib.policy import probe_wait_s
 
+# What was a master, and answers READONLY, is reconnected to at the most so often, in seconds.
+DEMOTION_PACE_S = 0.04
+
 # An outage that returns so soon is the same one: its waits go on where they were.
 _SAME_OUTAGE_S = 1.0
 

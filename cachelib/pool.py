@@ -22,15 +22,12 @@ from cachelib.call import Call, current_call, run, under_way
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection, BoundedSSLConnection
 from cachelib.errors import CacheError, PoolExhausted
-from cachelib.events import Journal, OutcomeLost, log_event
-from cachelib.outage import Gate
+from cachelib.events import Journal, OutcomeLost
+from cachelib.outage import DEMOTION_PACE_S, Gate
 
 # How many commands travel in one write at the most, and how many bytes of them.
 _CONVOY_COMMANDS = 64
 _CONVOY_BYTES = 65_536
-
-# A replica that took over as master answers READONLY until it is reconnected to; so often is that tried, in seconds.
-_DEMOTION_PACE_S = 0.04
 
 _NOTHING = object()
 
@@ -100,7 +97,7 @@ class FairPool(redis.ConnectionPool):
 
     def __init__(self, config: Config, journal: Journal | None = None, *, decode_responses: bool = False) -> None:
         self.config = config
-        self.journal = journal or Journal([log_event])
+        self.journal = journal or Journal()
         self._made = self._lost = self._retired = 0
         self._demoted_s = 0.0
         tls: dict[str, Any] = {}
@@ -398,7 +395,7 @@ class FairPool(redis.ConnectionPool):
     def demote(self, connection: BoundedConnection) -> None:
         """Give a connection up whose server was a master once; not more often than a new one may be worth it."""
         now_s = time.monotonic()
-        if now_s - self._demoted_s >= _DEMOTION_PACE_S:
+        if now_s - self._demoted_s >= DEMOTION_PACE_S:
             self._demoted_s = now_s
             connection.disconnect()
 

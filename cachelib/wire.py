@@ -7,25 +7,27 @@ import hiredis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.connection import HiredisRespSerializer
 
+_get: Any = dict.get  # that of redis-py's dictionary upper-cases the name each time
 _pack_words = HiredisRespSerializer().pack
 
 
 def pack(args: tuple[Any, ...]) -> bytes:
     """Return a command as bytes of the protocol.
 
+    Args:
+        args: a name of one word, and arguments.
+
     Raises:
         redis.DataError: an argument is none of bytes, str, int and float.
     """
-    if " " not in args[0]:
-        try:
-            packed: bytes = hiredis.pack_command(args)
-            return packed
-        except TypeError:
-            pass  # a bytearray, a memoryview, or nothing that can be sent
-    return b"".join(_pack_words(*args))  # splits `CONFIG GET`
+    try:
+        packed: bytes = hiredis.pack_command(args)
+        return packed
+    except TypeError:  # a bytearray, a memoryview, or nothing that can be sent
+        return b"".join(_pack_words(*args))
 
 
-def parse(callbacks: Mapping[str, Any], name: str, reply: Any, options: dict[str, Any]) -> Any:
+def parse(callbacks: Mapping[Any, Any], name: str, reply: Any, options: dict[str, Any]) -> Any:
     """Turn a reply into what redis-py's method returns, or raise it if it is an error.
 
     Args:
@@ -38,7 +40,7 @@ def parse(callbacks: Mapping[str, Any], name: str, reply: Any, options: dict[str
         if EMPTY_RESPONSE in options:
             return options[EMPTY_RESPONSE]
         raise reply
-    callback = dict.get(callbacks, name)  # type: ignore[call-overload]  # its own `get` upper-cases the name each time
+    callback = _get(callbacks, name)
     if callback is None:
         return reply
     if options:

@@ -1,0 +1,184 @@
+"""The client for asyncio: redis-py's commands, sent together over one line, under the same deadline and the same rules as in `client`."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.client import Pipeline, PubSub
+from redis.client import NEVER_DECODE
+
+from cachelib.aio_pool import AsyncPool, left_s, run
+from cachelib.call import NOT_SERVED, Call, explicit_until_s
+from cachelib.commands import PLAIN, blocking_s, command_name
+from cachelib.config import Config
+from cachelib.errors import Unavailable
+from cachelib.events import Journal, Observer
+from cachelib.pool import PoolStats
+from cachelib.wire import pack, parse
+
+
+def connect_async(
+    config: Config | None = None, *, decode_responses: bool = False, observers: Sequence[Observer] | None = None
+) -> "AsyncClient":
+    """Build a client for asyncio; the first command connects it, so this works while the server is down and before a loop runs.
+
+    Args:
+        config: where and how; None reads the environment.
+        decode_responses: whether replies are `str` instead of `bytes`.
+        observers: are told of retries, outages, unknown outcomes and slow calls; None logs them.
+
+    Raises:
+        ConfigError: the environment holds no valid configuration.
+    """
+    client = AsyncClient(connection_pool=AsyncPool(config or Config.from_env(), Journal(observers), decode_responses=decode_responses))
+    client.auto_close_connection_pool = True
+    return client
+
+
+class AsyncClient(redis.asyncio.Redis):
+    """A `redis.asyncio.Redis` made by `connect_async`: every command of redis-py, with our deadline and retries, over a shared line.
+
+    Any command raises `Unavailable` (nothing was changed), `OutcomeUnknown` (a write may have been applied) or `Refused`.
+    """
+
+    connection_pool: AsyncPool
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if not isinstance(options.get("connection_pool"), AsyncPool):
+            raise TypeError("an AsyncClient is made by cachelib.connect_async(Config(...)), which gives it the pool that it needs")
+        super().__init__(*args, **options)
+
+    def __repr__(self) -> str:
+        return f"<cachelib.AsyncClient {self.connection_pool!r}>"
+
+    def pool_stats(self) -> PoolStats:
+        """Count what the connections of this client do and what became of them."""
+        return self.connection_pool.stats()
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command and return its reply, as redis-py does."""
+        if not args or args[0].__class__ is not str or args[0] not in PLAIN or self.single_connection_client:
+            return await self._execute_alone(args, options)
+        pool = self.connection_pool
+        current = Call(pool.config, pool.journal, (args,))
+        packed, raw = pack(args), NEVER_DECODE in options
+        while True:
+            try:
+                line = pool.multiplexer.ready() or await pool.bind().admit(current)
+                reply = await line.send(current, packed, raw)
+                if isinstance(reply, Exception) and isinstance(reply, NOT_SERVED):
+                    pool.multiplexer.demote(line)
+                    raise reply
+                break
+            except (redis.RedisError, OSError) as error:
+                wait_s = current.after(error)
+            await asyncio.sleep(wait_s)
+        return parse(self.response_callbacks, args[0], reply, options)
+
+    async def _execute_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Send a command that blocks, or leaves something behind on its connection, on a connection of its own."""
+        name = command_name(args) if args else ""
+        if not name:
+            raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
+        self.connection_pool.bind()
+        if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
+            return await super().execute_command(*args, **options)
+        # Not `super()` in a lambda, which has none.
+        execute = super().execute_command
+        return await run(self._call([args], blocking_s(args)), lambda: execute(*args, **options))
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
+        """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """Return a subscription that survives an outage: it reconnects and subscribes again, within the deadline."""
+        return _PubSub(self.connection_pool, event_dispatcher=self._event_dispatcher, **options)
+
+    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, *, repeatable: bool = True) -> Call:
+        return Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, repeatable)
+
+
+class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annotates `command_info` twice
+    """redis-py's pipeline, its batch under the same rules as a command; `client._Pipeline` is its twin."""
+
+    def __repr__(self) -> str:
+        return f"<cachelib pipeline of {len(self)} commands, {self.connection_pool!r}>"
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return Pipeline.execute_command(self, *args, **options)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send all commands at once and return their replies."""
+        queued, scripts, explicit = list(self.command_stack), set(self.scripts), self.explicit_transaction
+        batch = [args for args, _ in queued]
+
+        async def attempt() -> list[Any]:
+            # redis-py empties the pipeline after each attempt, a failed one included.
+            self.command_stack, self.scripts, self.explicit_transaction = list(queued), set(scripts), explicit
+            await self._check_watch()
+            return await Pipeline.execute(self, raise_on_error)
+
+        blocking = 0.0 if explicit or self.is_transaction else sum(map(blocking_s, batch))  # nothing blocks inside MULTI
+        return await run(self._call(batch, blocking, repeatable=not self.watching), attempt)
+
+    async def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
+        """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""
+        if self.watching and self.connection:
+            until_s = explicit_until_s()
+            try:
+                if not self.connection.is_connected:
+                    raise redis.ConnectionError("nothing to take back")
+                async with asyncio.timeout(self.connection_pool.config.deadline_s if until_s is None else left_s(until_s)):
+                    await self.connection.send_command("UNWATCH")
+                    await self.connection.read_response()
+            except (redis.RedisError, OSError):
+                await self.connection.disconnect(nowait=True)  # which ends the WATCH as well
+            self.watching = False
+        await super().reset()
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command at once, as between WATCH and MULTI; a lost connection has lost the WATCH, so nothing is repeated."""
+        watching = self.watching
+
+        async def attempt() -> Any:
+            await self._check_watch()
+            return await Pipeline.immediate_execute_command(self, *args, **options)
+
+        try:
+            return await run(self._call([args], repeatable=not watching), attempt)
+        except Unavailable as error:
+            if watching:  # what redis-py raises, so that its users' loops begin the transaction again
+                await self.reset()
+                raise redis.WatchError(f"the connection was lost while watching: {error}") from error
+            raise
+
+    async def _check_watch(self) -> None:
+        if self.watching and self.connection and not self.connection.is_connected:
+            await self.reset()
+            raise redis.WatchError("the connection was closed while watching: begin the transaction again")
+
+    async def _disconnect_raise_on_watching(self, conn: Any, *args: Any, **options: Any) -> None:
+        # redis-py raises WatchError here, which invites its users to run again a transaction that may have been applied.
+        await conn.disconnect(nowait=True)
+        self.watching = False
+
+    _disconnect_reset_raise_on_watching = _disconnect_raise_on_watching
+
+
+class _PubSub(PubSub):
+    """redis-py's subscription, reconnected by our pool."""
+
+    connection_pool: AsyncPool
+
+    async def _execute(self, conn: Any, command: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return await command(*args, **options)
+        except redis.AuthenticationError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError):
+            await conn.disconnect(nowait=True)
+            await self.connection_pool.reconnect(conn)
+            return await command(*args, **options)

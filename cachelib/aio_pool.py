@@ -1,0 +1,249 @@
+"""Connections of their own for asyncio callers that can't share one: blocking commands, subscriptions, WATCH, pipelines."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import redis
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+
+from cachelib.call import Call, current_call, under_way
+from cachelib.config import Config
+from cachelib.errors import PoolExhausted
+from cachelib.events import Journal, OutcomeLost
+from cachelib.handshake import check_answer, greeting
+from cachelib.multiplexer import Multiplexer
+from cachelib.pool import PoolStats
+from cachelib.wire import pack
+
+T = TypeVar("T")
+
+
+async def run(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Run attempts as `call.run` does; one that is not over when the reply is due is cancelled.
+
+    Raises:
+        CacheError: as `Call.after` says.
+    """
+    with under_way(call):
+        while True:
+            try:
+                async with asyncio.timeout(left_s(call.reply_until_s)):
+                    return await attempt()
+            except TimeoutError:
+                wait_s = call.after(redis.TimeoutError("no reply by the deadline"))
+            except (redis.RedisError, OSError) as error:
+                wait_s = call.after(error)
+            await asyncio.sleep(wait_s)
+
+
+def left_s(until_s: float) -> float | None:
+    """Return the seconds left as `asyncio.timeout` takes them: None for ever."""
+    return None if until_s == float("inf") else max(0.0, until_s - time.monotonic())
+
+
+class AsyncConnection(Connection):
+    """A TCP connection that marks the call under way as sent when a command leaves.
+
+    Args:
+        config: where to.
+        options: of redis-py's connection.
+    """
+
+    def __init__(self, *, config: Config, **options: Any) -> None:
+        self.config = config
+        self.greeting = True
+        self.retire_s = float("inf")
+        super().__init__(redis_connect_func=_introduce, **options)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send bytes of the protocol, as redis-py does."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        if (call := current_call()) and not self.greeting:
+            call.sent = True
+        await super().send_packed_command(command, check_health)
+
+
+class AsyncSSLConnection(AsyncConnection, SSLConnection):
+    """A TLS connection."""
+
+
+async def _introduce(connection: AsyncConnection) -> None:
+    """Open the session in one round trip.
+
+    Raises:
+        Refused: the server refused the login or the database.
+        redis.ConnectionError: it does not serve.
+    """
+    commands = greeting(connection.config)
+    connection.greeting = True
+    connection._parser.on_connect(connection)
+    await connection.send_packed_command(b"".join(map(pack, commands)), check_health=False)
+    for command in commands:
+        try:
+            answer: Any = await connection.read_response()
+        except (redis.ResponseError, redis.AuthenticationError) as error:
+            answer = error
+        check_answer(connection.config, command, answer)
+    connection.greeting = False
+
+
+class AsyncPool(ConnectionPool):
+    """At most `pool_size` connections for single callers, in the order in which they came, beside the line that all share.
+
+    Args:
+        config: where to connect, and the bounds.
+        journal: is told of outages.
+        decode_responses: whether replies are `str` instead of `bytes`.
+
+    Attributes:
+        multiplexer: the line of the event loop that runs; a client may be used in one loop after another.
+    """
+
+    def __init__(self, config: Config, journal: Journal, *, decode_responses: bool = False) -> None:
+        self.config, self.journal, self._decode_responses = config, journal, decode_responses
+        self._made = self._lost = self._retired = self._waiting = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        tls: dict[str, Any] = {}
+        if config.tls:
+            files = {"ssl_ca_certs": config.tls_ca_file, "ssl_certfile": config.tls_cert_file, "ssl_keyfile": config.tls_key_file}
+            tls = {name: str(path) for name, path in files.items() if path}
+        super().__init__(
+            connection_class=AsyncSSLConnection if config.tls else AsyncConnection,
+            max_connections=config.pool_size,
+            config=config,
+            host=config.host,
+            port=config.port,
+            db=config.db,
+            socket_timeout=None,  # `run` bounds each attempt as a whole
+            socket_connect_timeout=config.connect_timeout_s,
+            decode_responses=decode_responses,
+            retry=Retry(NoBackoff(), 0),  # retries are decided in one place, `Call.after`
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            **tls,
+        )
+        self.reset()
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        away = ", server away" if self.multiplexer.away else ""
+        return f"<AsyncPool {self.config.endpoint} {stats.in_use}/{stats.size} in use, {stats.waiting} waiting{away}>"
+
+    def bind(self) -> Multiplexer:
+        """Return the line of the loop that runs; what belonged to another loop is forgotten."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self.reset()
+        return self.multiplexer
+
+    def reset(self) -> None:
+        """Forget every connection and every waiter."""
+        super().reset()
+        self.multiplexer = Multiplexer(self.config, self.journal, decode_responses=self._decode_responses)
+        self._room = asyncio.Semaphore(self.max_connections)
+        self._lock = asyncio.Lock()
+
+    def stats(self) -> PoolStats:
+        """Count connections and callers; the shared line is one connection more than the pool's own."""
+        line = self.multiplexer
+        return PoolStats(
+            size=self.max_connections + 1,
+            in_use=len(self._in_use_connections) + line.busy,
+            idle=sum(connection.is_connected for connection in self._available_connections) + (line.connected and not line.busy),
+            waiting=self._waiting + line.waiting,
+            made=self._made + line.made,
+            lost=self._lost + line.lost,
+            retired=self._retired + line.retired,
+            unknown=self.journal.count(OutcomeLost),
+        )
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """Return a connected connection, waiting for it in order until the deadline of the call.
+
+        Raises:
+            PoolExhausted: all of them stayed in use.
+            Refused: the server refused the login or the database.
+            redis.ConnectionError, redis.TimeoutError: no connection could be made; outside a call it is `Unavailable`.
+        """
+        self.bind()
+        if call := current_call():
+            return await self._take(call)
+        call = Call(self.config, self.journal, ())
+        return await run(call, lambda: self._take(call))
+
+    async def reconnect(self, connection: AsyncConnection) -> None:
+        """Connect a connection that its caller keeps, once the server is back.
+
+        Raises:
+            Unavailable: it was not by the deadline.
+            Refused: the server refused the login or the database.
+        """
+        call = Call(self.config, self.journal, ())
+        await run(call, lambda: self._connect(connection, call))
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back."""
+        if connection not in self._in_use_connections:
+            return
+        try:
+            await super().release(connection)
+        finally:
+            self._room.release()
+
+    async def aclose(self) -> None:
+        """Close every connection, and the line."""
+        self.multiplexer.close()
+        await super().aclose()
+
+    async def _take(self, call: Call) -> Any:
+        began_s = time.monotonic()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(left_s(call.until_s)):
+                await self._room.acquire()
+        except TimeoutError:
+            raise PoolExhausted(
+                f"all {self.max_connections} connections to {self.config.endpoint} stayed in use for {time.monotonic() - began_s:.3g} s: "
+                "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
+            ) from None
+        finally:
+            self._waiting -= 1
+        connection = self.get_available_connection()
+        try:
+            if connection.is_connected and not await self._is_usable(connection):
+                await connection.disconnect(nowait=True)
+            if not connection.is_connected:
+                await self._connect(connection, call)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def _is_usable(self, connection: AsyncConnection) -> bool:
+        try:
+            if await connection.can_read():  # the end of the stream, or a reply that nobody has read
+                self._lost += 1
+                return False
+        except (redis.RedisError, OSError):
+            self._lost += 1
+            return False
+        if time.monotonic() > connection.retire_s:
+            self._retired += 1
+            return False
+        return True
+
+    async def _connect(self, connection: AsyncConnection, call: Call) -> None:
+        # While the server is away only the line's prober tries to connect; all others wait for it.
+        if self.multiplexer.away:
+            await self.multiplexer.admit(call)
+        async with asyncio.timeout(left_s(call.until_s)):
+            await connection.connect()
+        connection.retire_s = time.monotonic() + self.config.connection_max_age_s
+        self._made += 1

@@ -1,0 +1,199 @@
+"""One connection that many asyncio callers share: commands of one loop tick leave in one write, replies are matched in order."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import redis
+from redis.connection import DefaultParser
+
+from cachelib.call import Call
+
+# How many commands may be unanswered, and how many bytes of them, before further callers wait.
+MOST_IN_FLIGHT = 16_384
+MOST_BYTES_IN_FLIGHT = 16 * 2**20
+
+# How often deadlines are looked at, in seconds; a timer for each call would cost more than the call.
+_TICK_S = 0.02
+
+_NOT_ENOUGH = object()
+
+
+class Line(asyncio.Protocol):
+    """A connection and what is in flight on it.
+
+    A caller who gives up leaves its place in the queue behind, so that its reply is dropped and everybody else's still fits.
+
+    Args:
+        decode_responses: whether replies are `str` instead of `bytes`.
+        silence_s: after so many seconds without a byte while a reply is due, it is given up.
+        slow_call_s: from how many seconds on a call is slow.
+        on_slow: called with a slow call when its reply has come.
+        on_room: called when replies have made room.
+        on_end: called when the connection has ended, before the callers are told.
+
+    Attributes:
+        open: whether commands may be sent.
+        loop: that it belongs to.
+        in_flight: for each command that is unanswered, its reply to come, its call, whether the reply stays `bytes`, its size in bytes.
+        bytes_in_flight: the sum of these sizes.
+    """
+
+    def __init__(
+        self,
+        *,
+        decode_responses: bool,
+        silence_s: float,
+        slow_call_s: float,
+        on_slow: Callable[[Call], None],
+        on_room: Callable[[], None],
+        on_end: Callable[["Line"], None],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.open = False
+        self._silence_s, self._slow_call_s = silence_s, slow_call_s
+        self._on_slow, self._on_room, self._on_end = on_slow, on_room, on_end
+        self._transport: Any = None
+        decoding: dict[str, Any] = {"encoding": "utf-8", "errors": "strict"} if decode_responses else {}
+        self._reader = hiredis.Reader(
+            protocolError=redis.InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_ENOUGH, **decoding
+        )
+        self.in_flight: deque[tuple[asyncio.Future[Any], Call, bool, int]] = deque()
+        self.bytes_in_flight = 0
+        self._unwritten: list[bytes] = []
+        self._heard = True
+        self._heard_s = 0.0
+        self._ticking = False
+        self._draining = False
+        self._why: Exception | None = None
+
+    def room(self) -> int:
+        """Return how many more commands may be sent without waiting."""
+        return MOST_IN_FLIGHT - len(self.in_flight) if self.bytes_in_flight < MOST_BYTES_IN_FLIGHT else 0
+
+    def send(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
+        """Send a command with all others of this loop tick.
+
+        Args:
+            call: is marked as sent; its deadline bounds the reply.
+            packed: the command as bytes of the protocol.
+            raw: whether the reply stays `bytes`.
+
+        Returns:
+            The reply to come, an error reply included; it fails with a `redis.ConnectionError` or `redis.TimeoutError`.
+        """
+        future: asyncio.Future[Any] = self.loop.create_future()
+        if not self._unwritten:
+            self.loop.call_soon(self._flush)
+        self._unwritten.append(packed)
+        size = len(packed)
+        self.bytes_in_flight += size
+        self.in_flight.append((future, call, raw, size))
+        call.sent = True
+        if not call.patient or call.attempts > 1:  # it may end before those ahead of it
+            timer = self.loop.call_later(max(0.0, call.left_s()), _expire, future)
+            future.add_done_callback(lambda _: timer.cancel())
+        return future
+
+    def drain(self) -> None:
+        """Take no more commands, and close once the replies that are due have come."""
+        self.open, self._draining = False, True
+        if not self.in_flight:
+            self.abort()
+
+    def abort(self, why: Exception | None = None) -> None:
+        """Close at once."""
+        self.open = False
+        self._why = self._why or why
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: Any) -> None:
+        """Be told by asyncio that the connection is there."""
+        self._transport, self.open = transport, True
+        self._heard_s = time.monotonic()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail what is in flight; each caller decides what follows."""
+        self.open = False
+        self._on_end(self)
+        reason = self._why or error or "the server closed the connection"
+        for future, *_ in self.in_flight:
+            if not future.done():
+                future.set_exception(redis.ConnectionError(f"connection lost: {reason}"))
+        self.in_flight.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Match replies with callers, in order."""
+        self._heard = True
+        slow_s = time.monotonic() - self._slow_call_s
+        in_flight, gets = self.in_flight, self._reader.gets
+        answered = 0
+        try:
+            self._reader.feed(data)
+            while in_flight:
+                entry = in_flight.popleft()
+                future, call, raw, size = entry
+                reply = gets(False) if raw else gets()
+                if reply is _NOT_ENOUGH:
+                    in_flight.appendleft(entry)
+                    break
+                if reply.__class__ is hiredis.PushNotification:  # nobody asked for it
+                    in_flight.appendleft(entry)
+                    continue
+                answered += size
+                if not future.done():
+                    future.set_result(reply)
+                    if call.began_s < slow_s:
+                        self._on_slow(call)
+            else:
+                self._check_silent()
+        except (redis.InvalidResponse, UnicodeDecodeError) as error:  # where the next reply begins can't be told
+            self.abort(error)
+        self.bytes_in_flight -= answered
+        if self._draining and not in_flight:
+            self.abort()
+        self._on_room()
+
+    def _check_silent(self) -> None:
+        """Fail if there is a reply that nobody waits for: it would be taken for the next caller's."""
+        reply = self._reader.gets()
+        while reply.__class__ is hiredis.PushNotification:
+            reply = self._reader.gets()
+        if reply is not _NOT_ENOUGH:
+            raise redis.InvalidResponse("a reply that no command asked for")
+
+    def _flush(self) -> None:
+        chunks = self._unwritten
+        self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        chunks.clear()
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        """End calls whose deadline has passed, and a line that has gone silent."""
+        self._ticking = False
+        if not self.in_flight:
+            return
+        now_s = time.monotonic()
+        for future, call, _, _ in self.in_flight:
+            if call.patient and call.until_s > now_s:
+                break  # those behind it began later, or have a timer of their own
+            if call.until_s <= now_s:
+                _expire(future)
+        if self._heard:
+            self._heard, self._heard_s = False, now_s
+        if now_s - max(self._heard_s, self.in_flight[0][1].began_s) >= self._silence_s:
+            self.abort(redis.TimeoutError(f"silent for {self._silence_s:g} s"))
+            return
+        self._ticking = True
+        self.loop.call_later(_TICK_S, self._tick)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(redis.TimeoutError("no reply by the deadline"))
