@@ -4,7 +4,7 @@ from cachelib.aio import AsyncClient, connect_async
 from cachelib.client import Client, connect, deadline, idempotent
 from cachelib.config import Config
 from cachelib.errors import CacheError, ConfigError, OutcomeUnknown, PoolExhausted, Refused, Unavailable
-from cachelib.events import Disconnected, Event, LogEvents, OutcomeLost, Reconnected, Retried, SlowCall
+from cachelib.events import Disconnected, Event, LogEvents, OutcomeLost, ProbeFailed, Reconnected, Retried, SlowCall
 from cachelib.health import HealthReport, Reason, check
 from cachelib.pool import PoolStats
 
@@ -22,6 +22,7 @@ __all__ = [
     "OutcomeUnknown",
     "PoolExhausted",
     "PoolStats",
+    "ProbeFailed",
     "Reason",
     "Reconnected",
     "Refused",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 logger = logging.getLogger("cachelib")
+logger.addHandler(logging.NullHandler())  # an application that configures no logging sees nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,22 @@ class Disconnected(Event):
         error: of the first connection attempt that failed.
     """
 
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFailed(Event):
+    """The server is still away: the prober has tried it again.
+
+    Attributes:
+        attempt: the number of the connection attempt in this outage; the first one is told of by `Disconnected`.
+        wait_s: seconds until the next one, if anybody still waits for it then.
+        error: why it failed.
+    """
+
+    level: ClassVar[int] = logging.DEBUG
+    attempt: int
+    wait_s: float
     error: str
 
 

@@ -38,8 +38,8 @@ class Line(asyncio.Protocol):
     Attributes:
         open: whether commands may be sent.
         loop: that it belongs to.
-        in_flight: for each command that is unanswered, its reply to come, its call, whether the reply stays `bytes`, its size in bytes.
-        bytes_in_flight: the sum of these sizes.
+        in_flight: the calls whose reply is due, in the order in which they were sent; some have been given up by their callers.
+        bytes_in_flight: how many bytes of commands they are.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Line(asyncio.Protocol):
         self._reader = hiredis.Reader(
             protocolError=redis.InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_ENOUGH, **decoding
         )
-        self.in_flight: deque[tuple[asyncio.Future[Any], Call, bool, int]] = deque()
+        self.in_flight: deque[Call] = deque()
         self.bytes_in_flight = 0
         self._unwritten: list[bytes] = []
         self._heard = True
@@ -78,7 +78,7 @@ class Line(asyncio.Protocol):
         """Send a command with all others of this loop tick.
 
         Args:
-            call: is marked as sent; its deadline bounds the reply.
+            call: is marked as sent; its deadline bounds the reply. One call has one command in flight.
             packed: the command as bytes of the protocol.
             raw: whether the reply stays `bytes`.
 
@@ -91,8 +91,8 @@ class Line(asyncio.Protocol):
         self._unwritten.append(packed)
         size = len(packed)
         self.bytes_in_flight += size
-        self.in_flight.append((future, call, raw, size))
-        call.sent = True
+        call.future, call.raw, call.size, call.sent = future, raw, size, True
+        self.in_flight.append(call)
         if not call.patient or call.attempts > 1:  # it may end before those ahead of it
             timer = self.loop.call_later(max(0.0, call.left_s()), _expire, future)
             future.add_done_callback(lambda _: timer.cancel())
@@ -121,9 +121,9 @@ class Line(asyncio.Protocol):
         self.open = False
         self._on_end(self)
         reason = self._why or error or "the server closed the connection"
-        for future, *_ in self.in_flight:
-            if not future.done():
-                future.set_exception(redis.ConnectionError(f"connection lost: {reason}"))
+        for call in self.in_flight:
+            if not call.future.done():
+                call.future.set_exception(redis.ConnectionError(f"connection lost: {reason}"))
         self.in_flight.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -135,16 +135,16 @@ class Line(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while in_flight:
-                entry = in_flight.popleft()
-                future, call, raw, size = entry
-                reply = gets(False) if raw else gets()
+                call = in_flight.popleft()
+                reply = gets(False) if call.raw else gets()
                 if reply is _NOT_ENOUGH:
-                    in_flight.appendleft(entry)
+                    in_flight.appendleft(call)
                     break
                 if reply.__class__ is hiredis.PushNotification:  # nobody asked for it
-                    in_flight.appendleft(entry)
+                    in_flight.appendleft(call)
                     continue
-                answered += size
+                answered += call.size
+                future = call.future
                 if not future.done():
                     future.set_result(reply)
                     if call.began_s < slow_s:
@@ -180,14 +180,14 @@ class Line(asyncio.Protocol):
         if not self.in_flight:
             return
         now_s = time.monotonic()
-        for future, call, _, _ in self.in_flight:
+        for call in self.in_flight:
             if call.patient and call.until_s > now_s:
                 break  # those behind it began later, or have a timer of their own
             if call.until_s <= now_s:
-                _expire(future)
+                _expire(call.future)
         if self._heard:
             self._heard, self._heard_s = False, now_s
-        if now_s - max(self._heard_s, self.in_flight[0][1].began_s) >= self._silence_s:
+        if now_s - max(self._heard_s, self.in_flight[0].began_s) >= self._silence_s:
             self.abort(redis.TimeoutError(f"silent for {self._silence_s:g} s"))
             return
         self._ticking = True

@@ -173,8 +173,9 @@ class Multiplexer:
             async with asyncio.timeout(config.connect_timeout_s):
                 await loop.create_connection(lambda: line, config.host, config.port, ssl=_tls_context(config))
                 commands = greeting(config)
-                call = Call(config, self._journal, ())
-                answers = await asyncio.gather(*(line.send(call, pack(command), False) for command in commands))
+                calls = [Call(config, self._journal, ()) for _ in commands]
+                sent = [line.send(call, pack(command), False) for call, command in zip(calls, commands, strict=True)]
+                answers = await asyncio.gather(*sent)
         except BaseException as error:
             line.abort()
             if isinstance(error, TimeoutError):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from cachelib.call import Away, Call
 from cachelib.config import Config
-from cachelib.events import Disconnected, Event, Journal, Reconnected
+from cachelib.events import Disconnected, Event, Journal, ProbeFailed, Reconnected
 from cachelib.policy import probe_wait_s
 
 # What was a master, and answers READONLY, is reconnected to at the most so often, in seconds.
@@ -39,8 +39,8 @@ class Outage:
         self._before = 0  # failures of which an earlier outage has been told
         self._error: Exception | None = None
 
-    def failed(self, error: Exception) -> Event | None:
-        """Note a failed connection attempt; return what the journal should be told, if it began an outage."""
+    def failed(self, error: Exception) -> Event:
+        """Note a failed connection attempt; return what the journal should be told."""
         now_s = time.monotonic()
         began = self.since is None
         if began:
@@ -49,8 +49,11 @@ class Outage:
             self.since, self._began_s, self._before = datetime.now(UTC), now_s, self._failures
         self._error = error
         self._failures += 1
-        self.next_s = now_s + probe_wait_s(self._failures, self._config.backoff_base_s, self._config.backoff_cap_s)
-        return Disconnected(self._config.endpoint, str(error)) if began else None
+        wait_s = probe_wait_s(self._failures, self._config.backoff_base_s, self._config.backoff_cap_s)
+        self.next_s = now_s + wait_s
+        if began:
+            return Disconnected(self._config.endpoint, str(error))
+        return ProbeFailed(self._config.endpoint, self._failures - self._before, wait_s, str(error))
 
     def over(self) -> Event | None:
         """Note that the server is there; return what the journal should be told, if it was away."""
@@ -74,11 +77,16 @@ class Outage:
 
 
 class _Waiter:
-    """A caller in the queue; its gate is opened when the server is back, or when it is the next prober."""
+    """A caller in the queue; its gate is opened when the server is back, or when it is the next prober.
 
-    __slots__ = ("gate",)
+    Args:
+        may_probe: whether its deadline comes after the next attempt.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("gate", "may_probe")
+
+    def __init__(self, *, may_probe: bool) -> None:
+        self.may_probe = may_probe
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -142,12 +150,14 @@ class Gate:
                     return
                 if self._prober is None:
                     self._prober = call
+                may_probe = True
                 if self._prober is call:
                     wait_s = max(0.0, self._outage.next_s - time.monotonic())
                     if wait_s < call.left_s():
                         break
                     self._appoint()  # another, who has the time; this call may still be let through
-                waiter = _Waiter()
+                    may_probe = False
+                waiter = _Waiter(may_probe=may_probe)
                 self._queue.append(waiter)
             self._queue_up(waiter, call)
         time.sleep(wait_s)
@@ -178,6 +188,7 @@ class Gate:
                 self._queue.remove(waiter)
 
     def _appoint(self) -> None:
-        self._prober = self._queue.popleft() if self._queue else None
+        self._prober = next((waiter for waiter in self._queue if waiter.may_probe), None)
         if self._prober is not None:
+            self._queue.remove(self._prober)
             self._prober.gate.release()

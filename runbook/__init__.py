@@ -7,12 +7,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.drills import latency, persistence, setup
-    from runbook.report.plots import percentiles, timeline
-    from runbook.report.tables import account_table, percentile_table
+    from runbook.drills import latency, persistence, reconnection, setup, speed
+    from runbook.report.plots import percentiles, ratios, recovery, timeline
+    from runbook.report.tables import account_table, percentile_table, returns_table, speed_table
     from runbook.session import open  # noqa: A004
 
-__all__ = ["account_table", "latency", "open", "percentile_table", "percentiles", "persistence", "setup", "timeline"]
+__all__ = [
+    "account_table",
+    "latency",
+    "open",
+    "percentile_table",
+    "percentiles",
+    "persistence",
+    "ratios",
+    "reconnection",
+    "recovery",
+    "returns_table",
+    "setup",
+    "speed",
+    "speed_table",
+    "timeline",
+]
 
 _HOMES = {
     "account_table": "runbook.report.tables",
@@ -21,7 +36,13 @@ _HOMES = {
     "percentile_table": "runbook.report.tables",
     "percentiles": "runbook.report.plots",
     "persistence": "runbook.drills",
+    "ratios": "runbook.report.plots",
+    "reconnection": "runbook.drills",
+    "recovery": "runbook.report.plots",
+    "returns_table": "runbook.report.tables",
     "setup": "runbook.drills",
+    "speed": "runbook.drills",
+    "speed_table": "runbook.report.tables",
     "timeline": "runbook.report.plots",
 }
 

@@ -1,6 +1,7 @@
-"""The command line: `runbook list`, `run`, `verify`, `refresh` and `report`."""
+"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report` and `bench`."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -13,13 +14,15 @@ from pathlib import Path
 from cachelib import Config, ConfigError
 from runbook import notebooks, verification
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
-from runbook.evidence.verdict import Verdict
+from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.notebooks import Notebook, UsageError
-from runbook.targets import TARGETS, TargetError
+from runbook.targets import TARGETS, TargetError, open_target
 from runbook.targets.binary import find_server
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+_STATUS = {Verdict.PASS: EXIT_PASS, Verdict.FAIL: EXIT_FAIL, Verdict.INCONCLUSIVE: EXIT_INCONCLUSIVE}
 
 EPILOG = "exit status: 0 PASS, 1 FAIL, 2 wrong usage, 3 INCONCLUSIVE, 4 broken run, 130 interrupted"
 
@@ -118,6 +121,24 @@ def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     return EXIT_PASS
 
 
+def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Compare the speed of our client with that of others, on a server of our own."""
+    # Not at the top: only this command needs them.
+    from runbook.drills import speed
+    from runbook.report.measured import measured_text
+    from runbook.report.tables import speed_table
+
+    _check_ground(options.target, environ)
+    with contextlib.closing(open_target(options.target, environ)) as target:
+        print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
+        result = speed.compare(target, rounds=options.rounds, round_s=options.round_s, full=True)
+    print(speed_table(result).text())
+    print()
+    for finding in result.findings:
+        print(f"{finding.verdict:12s}  {finding.claim}: {measured_text(finding.measured[:1])}{finding.reason and '; ' + finding.reason}")
+    return _STATUS[combine(finding.verdict for finding in result.findings)]
+
+
 def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[str, str]) -> list[Run]:
     return execute(
         jobs,
@@ -183,6 +204,14 @@ def _positive(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+_count.__name__ = "whole number from 1"
 _positive.__name__ = "number of seconds above 0"  # argparse names the type in its message
 
 
@@ -208,6 +237,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     refresh = command("refresh", refresh_command, executes=True)
     refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")
+    bench = command("bench", bench_command, executes=False)
+    bench.add_argument("subject", choices=["client"], help="what is measured")
+    bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    bench.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds of each contestant (default: 5)")
+    bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
     report = command("report", report_command, executes=False)
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
     return parser

@@ -37,6 +37,12 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Measured]]
 
+    def text(self) -> str:
+        """Return the table for a terminal, what was measured included."""
+        lines = [self.columns, *([cell.text if isinstance(cell, Measured) else cell for cell in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join([self.title, *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)])
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
         return {"text/plain": self._plain(), "text/html": self._html()}, {}
 

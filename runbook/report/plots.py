@@ -1,12 +1,14 @@
 """Pictures of recorded histories; each answers one question, with its threshold drawn and its lines labelled directly."""
 
 import math
+import statistics
+from collections.abc import Iterable
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runbook.drills import latency, persistence
+from runbook.drills import latency, persistence, reconnection, speed
 from runbook.load import Outcome
 from runbook.report.display import Plot
 
@@ -88,6 +90,68 @@ def percentiles(result: latency.Result) -> Plot:
     )
     alt = f"{title} At {result.rate_per_s:g} operations a second: {shown}; the limit is {latency.THRESHOLD_MS:g} ms."
     return Plot(figure, title, latency.OPERATIONS, axes_labels, f"{latency.THRESHOLD_MS:g} ms", alt)
+
+
+def recovery(result: reconnection.Result) -> Plot:
+    """Draw the first outage: each connection attempt, each call that succeeded, each caller who was told that Redis is away."""
+    title = "What happened while the server was away?"
+    axes_labels = ("seconds since the server was killed", "")
+    lanes = ("callers told", "connection attempts", "calls succeeded")
+    figure, axes = _canvas(title, *axes_labels)
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.set_ylim(-0.6, len(lanes) - 0.2)
+    axes.grid(visible=False)
+    if not result.returns:
+        axes.text(0.5, 0.5, "nothing was recorded", ha="center", transform=axes.transAxes)
+        return Plot(figure, title, (), axes_labels, "", f"{title} In this run nothing was recorded.")
+    first = result.returns[0]
+
+    def seconds(moments_ns: Iterable[int]) -> list[float]:
+        return [(moment - first.outage.broken_ns) / 1e9 for moment in moments_ns]
+
+    low_s, high_s = -0.5, seconds([first.accepted_ns])[0] + 0.7
+    told = seconds(look.done_ns for look in result.looks if look.outcome is not Outcome.OK)
+    succeeded = seconds(record.done_ns for record in result.basics if record.outcome is Outcome.OK)
+    attempts = seconds(attempt.at_ns for attempt in first.attempts)
+    for lane, (moments, colour) in enumerate(((told, ORANGE), (attempts, VERMILION), (succeeded, GREEN))):
+        shown = [moment for moment in moments if low_s <= moment <= high_s]
+        axes.plot(shown, [lane] * len(shown), "|", color=colour, markersize=16, markeredgewidth=1.1)
+    axes.axvspan(0.0, seconds([first.accepted_ns])[0], color=VERMILION, alpha=0.10, linewidth=0)
+    axes.text(seconds([first.accepted_ns])[0] / 2, len(lanes) - 0.35, "server down", color=VERMILION, ha="center", va="center")
+    axes.set_xlim(low_s, high_s)
+    alt = (
+        f"{title} It was down for {first.outage.duration_s:.1f} s. The client tried {len(attempts)} times to connect, at first after a "
+        f"millisecond and then about every 45 ms. The first call succeeded {first.recovery_ms:.0f} ms after the server's return."
+    )
+    return Plot(figure, title, lanes, axes_labels, "", alt)
+
+
+def ratios(result: speed.Result) -> Plot:
+    """Draw the ratio of each round, and what must be reached."""
+    title = "How many times the rate?"
+    axes_labels = ("ratio of the rates, a dot for each round", "")
+    figure, axes = _canvas(title, *axes_labels)
+    axes.set_xscale("log")
+    axes.grid(visible=False)
+    names = []
+    medians = []
+    for row, comparison in enumerate(reversed(speed.COMPARISONS)):
+        values = result.ratios(comparison.ours, comparison.theirs) if comparison.ours in result.rounds else []
+        work, (their_work, theirs) = comparison.ours.split("/")[0], comparison.theirs.split("/")
+        names.append(f"{work} against {their_work if theirs == 'cachelib' else theirs}")
+        axes.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.6, markersize=7)
+        axes.plot([comparison.at_least] * 2, [row - 0.3, row + 0.3], color=GREY, linestyle="--", linewidth=1.4)
+        axes.text(comparison.at_least, row + 0.34, f"≥ {comparison.at_least:g} ×", color=GREY, ha="center", va="bottom", fontsize=8)
+        if values:
+            medians.append(f"{names[-1]} {statistics.median(values):.1f} ×")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.5, len(names) - 0.2)
+    axes.set_xlim(0.5, 32)
+    axes.set_xticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+    axes.minorticks_off()
+    threshold = ", ".join(f"{comparison.at_least:g} ×" for comparison in speed.COMPARISONS)
+    alt = f"{title} Medians: {', '.join(reversed(medians)) or 'none'}; asked are {threshold}."
+    return Plot(figure, title, tuple(reversed(names)), axes_labels, threshold, alt)
 
 
 def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:

@@ -1,8 +1,9 @@
 """Tables of findings, accounts and percentiles, for notebooks."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import latency, persistence
+from runbook.drills import latency, persistence, reconnection, speed
 from runbook.evidence import Finding
 from runbook.load.quantile import estimate
 from runbook.report.display import Measured, Table
@@ -51,3 +52,42 @@ def percentile_table(result: latency.Result) -> Table:
         rows.append((operation, Measured(f"{len(samples):,}"), *values, Measured(f"{samples[-1]:.3f}" if samples else MISSING)))
     columns = ("operation", "samples", *(f"p{p * 100:g}, ms" for p in latency.SHOWN), "maximum, ms")
     return Table(f"Latency from the intended start, at {result.rate_per_s:g} operations a second", columns, rows)
+
+
+def returns_table(result: reconnection.Result) -> Table:
+    """Show each outage: how long it was, how often the client tried, and how soon it was back."""
+    rows: list[Sequence[str | Measured]] = []
+    for number, done in enumerate(result.returns, 1):
+        duration_s = done.outage.duration_s
+        back = f"{done.recovery_ms:.1f}" if done.first_success_ns else MISSING
+        cells = (
+            f"{duration_s:.2f}",
+            f"{len(done.attempts)}",
+            f"{len(done.attempts) / duration_s:.1f}",
+            back,
+            "yes" if done.stalled else "no",
+        )
+        rows.append((str(number), *(Measured(cell) for cell in cells)))
+    columns = ("outage", "server down, s", "connection attempts", "a second", "first success after its return, ms", "host stalled")
+    return Table(f"Outages, with {result.callers + 2} callers waiting", columns, rows)
+
+
+def speed_table(result: speed.Result) -> Table:
+    """Show each contestant: medians over its rounds."""
+    rows: list[Sequence[str | Measured]] = []
+    for name, rounds in result.rounds.items():
+        work, client = name.split("/")
+        cells = (
+            f"{statistics.median(done.rate_per_s for done in rounds):,.0f}",
+            *(_median_ms([done.p50_us for done in rounds]), _median_ms([done.p99_us for done in rounds])),
+            f"{sum(done.errors for done in rounds)}",
+        )
+        rows.append((work, Measured(client), *(Measured(cell) for cell in cells)))
+    return Table(
+        f"A closed loop, medians of the rounds; {result.placement}", ("work", "client", "calls/s", "p50, ms", "p99, ms", "failed"), rows
+    )
+
+
+def _median_ms(values_us: Sequence[float | None]) -> str:
+    known = [value for value in values_us if value is not None]
+    return f"{statistics.median(known) / 1e3:.3f}" if known else MISSING

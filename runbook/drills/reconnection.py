@@ -1,0 +1,355 @@
+"""Do clients survive that Redis goes away and comes back: without a storm, without a call applied twice, and back at once?
+
+Promise: one caller probes with growing waits, at most 25 connection attempts a second for all callers together; a call that may be
+repeated survives an outage shorter than its deadline; a caller with less patience is told by its deadline, and since when; the first
+success comes within 50 ms of the server's return in the median, and within 150 ms at worst; no INCR is applied twice.
+"""
+
+import contextlib
+import itertools
+import socket
+import statistics
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from cachelib import Config, Disconnected, Event, ProbeFailed, Unavailable, connect, deadline
+from runbook.drills.faults import FAULTS, Outage
+from runbook.evidence import Finding, Measurement, Verdict, judge
+from runbook.load import Basics, History, Load, Outcome, collector_off
+from runbook.load.canary import MOST_OVERSLEPT_MS, SECOND_NS, Canary
+from runbook.load.workload import Operation
+from runbook.targets import Restartable, Target
+
+MOST_ATTEMPTS_PER_S = 25.0
+RECOVERY_MEDIAN_MS, RECOVERY_WORST_MS = 50.0, 150.0
+GRACE_S = 0.05
+PATIENCE_S = 0.25
+# The waits begin at a millisecond, so a shorter outage has more attempts a second than a long one.
+SHORTEST_OUTAGE_S = 3.0
+FAULT = "SIGKILL"
+# For how long the server's return is waited for.
+WATCH_S = 60.0
+
+CLAIMS = {
+    "storm": (
+        "AC-7",
+        f"While Redis is down, one prober makes at most {MOST_ATTEMPTS_PER_S:g} connection attempts a second for all callers",
+    ),
+    "backoff": ("AC-7", "The waits between its attempts double from the base up to the cap"),
+    "twice": ("AC-7", "No INCR is applied twice, and none that failed for certain is applied"),
+    "survival": ("I-5", "No GET, SET or PING fails for an outage shorter than its deadline"),
+    "recovery": (
+        "I-5",
+        f"From the server's return to the first success: median ≤ {RECOVERY_MEDIAN_MS:g} ms, at worst {RECOVERY_WORST_MS:g} ms",
+    ),
+    "grace": (
+        "I-6",
+        f"A caller with {PATIENCE_S * 1e3:g} ms of patience is told by then (+{GRACE_S * 1e3:g} ms) that and since when Redis is away",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A connection attempt of the client that failed.
+
+    Attributes:
+        at_ns: when it had failed, on the clock of `time.monotonic_ns`.
+        number: within its outage, from 1.
+        wait_s: seconds until the next one; None for the first, of which the client does not tell.
+        error: why.
+    """
+
+    at_ns: int
+    number: int
+    wait_s: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """One outage, and how the client came back from it.
+
+    Attributes:
+        outage: what the fault did.
+        accepted_ns: when the server's port accepted a connection again, as seen by a watcher of its own.
+        first_success_ns: when the first call succeeded after that; 0 if none did.
+        attempts: of the client, during the outage.
+        stalled: whether the host itself stalled around the server's return.
+    """
+
+    outage: Outage
+    accepted_ns: int
+    first_success_ns: int
+    attempts: tuple[Attempt, ...]
+    stalled: bool = False
+
+    @property
+    def recovery_ms(self) -> float:
+        """Milliseconds from the server's return to the first success."""
+        return max(0.0, (self.first_success_ns - self.accepted_ns) / 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Several outages under load.
+
+    Attributes:
+        callers: how many repeated GET, SET and PING.
+        basics: their calls.
+        increments: the calls of the one who counted.
+        looks: the calls of the impatient one.
+        returns: one for each outage.
+        counted: what the counter held in the end; None if it could not be read.
+        backoff_s: base and cap of the client, in seconds.
+        findings: the claims judged.
+    """
+
+    callers: int
+    basics: History
+    increments: History
+    looks: History
+    returns: tuple[Return, ...]
+    counted: int | None
+    backoff_s: tuple[float, float]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def histories(self) -> dict[str, History]:
+        """What was recorded, by name."""
+        return {"basics": self.basics, "increments": self.increments, "looks": self.looks}
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """INCR after INCR on one key: not idempotent."""
+
+    key: str
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield increments."""
+        return (Operation("INCR", str(number), lambda client: client.incr(self.key)) for number in itertools.count())
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """PING with little patience."""
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield PING after PING."""
+        return itertools.repeat(Operation("PING", "", _look, True))
+
+
+def _look(client: redis.Redis) -> Any:
+    with deadline(PATIENCE_S):
+        try:
+            return client.ping()
+        except Unavailable as error:
+            raise Unavailable(f"since {error.since:%H:%M:%S.%f}: {error}" if error.since else str(error), error.since) from error
+
+
+def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before_s: float, down_s: float, after_s: float) -> Result:
+    """Kill and restart the server under load, and record every call and every connection attempt of the client.
+
+    Args:
+        target: which server; one that can't be restarted by us gives INCONCLUSIVE findings.
+        kills: how often.
+        callers: of GET, SET and PING, a thread each, beside one that counts and one that is impatient; all share one client.
+        rate_per_s: calls a second of the callers, together.
+        before_s: seconds of load before each kill.
+        down_s: seconds for which the server stays down.
+        after_s: seconds of load after it is back.
+    """
+    config = target.config
+    backoff_s = (config.backoff_base_s, config.backoff_cap_s)
+    if not isinstance(target, Restartable):
+        refusal = f"a {target.name} target is not ours to kill: run this drill on an embedded one"
+        findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in CLAIMS.values())
+        return Result(callers, History([]), History([]), History([]), (), None, backoff_s, findings)
+
+    prefix = f"runbook:reconnection:{uuid.uuid4().hex}:"
+    basics, counting, attempts = Basics(prefix, keys=100), Counting(f"{prefix}counter"), list[Attempt]()
+    with connect(config, observers=[lambda event: _note(attempts, event)]) as client, Canary() as canary:
+        basics.load(client)
+        watched: list[tuple[Outage, int]] = []
+        with (
+            collector_off(),
+            Load(client, basics, rate_per_s=rate_per_s, workers=callers) as calls,
+            Load(client, counting, rate_per_s=100, workers=1) as increments,
+            Load(client, Looking(), rate_per_s=20, workers=1) as looks,
+        ):
+            for _ in range(kills):
+                time.sleep(before_s)
+                with FAULTS[FAULT](target) as outage, _watching(config) as accepted:
+                    time.sleep(down_s)
+                    accepted.wanted.set()
+                accepted.thread.join()
+                watched.append((outage, accepted.at_ns))
+                time.sleep(after_s)
+        raw = client.get(counting.key)
+        basics.unload(client)
+        client.unlink(counting.key)
+        overslept = canary.overslept()
+    histories = (calls.history, increments.history, looks.history)
+    returns = tuple(_return(outage, accepted_ns, histories, attempts, overslept) for outage, accepted_ns in watched)
+    result = Result(callers, *histories, returns, int(raw or 0), backoff_s)
+    return Result(callers, *histories, returns, int(raw or 0), backoff_s, judge_result(result))
+
+
+def judge_result(result: Result) -> tuple[Finding, ...]:
+    """Judge what was recorded: pure, so that its tests can hand it any result."""
+    doubts = [doubt for done in result.returns for doubt in done.outage.doubts]
+
+    def storm() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        rates = [len(done.attempts) / done.outage.duration_s for done in result.returns]
+        shortest_s = min((done.outage.duration_s for done in result.returns), default=0.0)
+        worst = max(rates, default=0.0)
+        measured = (
+            Measurement("attempts a second", round(worst, 1), "/s", len(rates), f"≤ {MOST_ATTEMPTS_PER_S:g}/s"),
+            Measurement("callers that waited", result.callers + 2, "callers"),
+            Measurement("shortest outage", round(shortest_s, 2), "s", len(rates)),
+        )
+        if shortest_s < SHORTEST_OUTAGE_S:
+            return (
+                Verdict.INCONCLUSIVE,
+                f"an outage of {shortest_s:.1f} s is too short to tell a rate: {SHORTEST_OUTAGE_S:g} s are needed",
+                measured,
+            )
+        if worst > MOST_ATTEMPTS_PER_S:
+            return Verdict.FAIL, f"{worst:.0f} attempts a second", measured
+        return _unless(doubts or [f"no attempt in outage {n}" for n, done in enumerate(result.returns, 1) if not done.attempts], measured)
+
+    def backoff() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        base_s, cap_s = result.backoff_s
+        waits = [attempt for done in result.returns for attempt in done.attempts if attempt.wait_s is not None]
+        strange = [
+            a
+            for a in waits
+            if not 0.79 * min(cap_s, base_s * 2.0 ** (a.number - 1)) <= (a.wait_s or 0.0) <= min(cap_s, base_s * 2.0 ** (a.number - 1))
+        ]
+        longest = max((attempt.wait_s or 0.0 for attempt in waits), default=0.0)
+        measured = (
+            Measurement("waits outside their bounds", len(strange), "waits", len(waits), "= 0"),
+            Measurement("longest wait", round(longest * 1e3, 1), "ms", len(waits), f"≤ {cap_s * 1e3:g} ms"),
+        )
+        if strange:
+            return Verdict.FAIL, f"first: a wait of {(strange[0].wait_s or 0.0) * 1e3:.1f} ms after attempt {strange[0].number}", measured
+        return _unless(doubts or ([] if len(waits) >= 10 else [f"only {len(waits)} waits were seen"]), measured)
+
+    def twice() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        acknowledged, unknown = result.increments.count(Outcome.OK), result.increments.count(Outcome.UNKNOWN)
+        measured = (
+            Measurement("counter in the end", result.counted, "", len(result.increments), f"≤ {acknowledged} + {unknown}"),
+            Measurement("acknowledged", acknowledged, "increments", len(result.increments)),
+            Measurement("outcome unknown", unknown, "increments", len(result.increments)),
+        )
+        if result.counted is None or not acknowledged:
+            return Verdict.INCONCLUSIVE, "the counter was not read" if result.counted is None else "nothing was counted", measured
+        if result.counted > acknowledged + unknown:
+            return Verdict.FAIL, f"{result.counted - acknowledged - unknown} increments too many", measured
+        return _unless(doubts, measured)
+
+    def survival() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        failed = [record for record in result.basics if record.outcome is not Outcome.OK]
+        through = [r for r in result.basics if any(r.sent_ns < d.accepted_ns and r.done_ns > d.outage.down_ns for d in result.returns)]
+        measured = (
+            Measurement("failed", len(failed), "calls", len(result.basics), "= 0"),
+            Measurement("waited out an outage", len(through), "calls", len(result.basics)),
+        )
+        if failed:
+            return Verdict.FAIL, f"{len(failed)} calls failed, first {failed[0].error}", measured
+        return _unless(doubts or ([] if through else ["no call fell into an outage"]), measured)
+
+    def recovery() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        counted = [done for done in result.returns if not done.stalled]
+        times = sorted(done.recovery_ms for done in counted if done.first_success_ns)
+        measured = (
+            Measurement("worst", round(times[-1], 1) if times else None, "ms", len(times), f"≤ {RECOVERY_WORST_MS:g} ms"),
+            Measurement("median", round(statistics.median(times), 1) if times else None, "ms", len(times), f"≤ {RECOVERY_MEDIAN_MS:g} ms"),
+            Measurement("left out, since the host stalled", len(result.returns) - len(counted), "returns", len(result.returns)),
+        )
+        if missing := sum(not done.first_success_ns for done in result.returns):
+            return Verdict.FAIL, f"after {missing} of {len(result.returns)} outages no call succeeded again", measured
+        if times and (times[-1] > RECOVERY_WORST_MS or statistics.median(times) > RECOVERY_MEDIAN_MS):
+            return Verdict.FAIL, f"the slowest return took {times[-1]:.0f} ms", measured
+        return _unless(doubts or ([] if times else ["the host stalled around each return"]), measured)
+
+    def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        during = [
+            look for look in result.looks if any(look.sent_ns < d.accepted_ns and look.done_ns > d.outage.down_ns for d in result.returns)
+        ]
+        failed = [look for look in during if look.outcome is not Outcome.OK]
+        late_s = max((look.service_ns / 1e9 - PATIENCE_S for look in during), default=0.0)
+        measured = (
+            Measurement("latest error after its deadline", round(max(0.0, late_s) * 1e3, 1), "ms", len(during), f"≤ {GRACE_S * 1e3:g} ms"),
+            Measurement("callers told", len(failed), "calls", len(during)),
+        )
+        strange = [look for look in failed if not look.error.startswith("Unavailable: since ")]
+        if strange:
+            return Verdict.FAIL, f"{len(strange)} calls were not told since when, first {strange[0].error}", measured
+        if late_s > GRACE_S:
+            return Verdict.FAIL, f"a call ended {late_s * 1e3:.0f} ms after its deadline", measured
+        return _unless(doubts or ([] if failed else ["no impatient call fell into an outage"]), measured)
+
+    checks = {"storm": storm, "backoff": backoff, "twice": twice, "survival": survival, "recovery": recovery, "grace": grace}
+    return tuple(judge(*CLAIMS[name], check) for name, check in checks.items())
+
+
+def _unless(doubts: Sequence[str], measured: tuple[Measurement, ...]) -> tuple[Verdict, str, tuple[Measurement, ...]]:
+    return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
+
+
+def _note(attempts: list[Attempt], event: Event) -> None:
+    now_ns = time.monotonic_ns()
+    if isinstance(event, Disconnected):
+        attempts.append(Attempt(now_ns, 1, None, event.error))
+    elif isinstance(event, ProbeFailed):
+        attempts.append(Attempt(now_ns, event.attempt, event.wait_s, event.error))
+
+
+def _return(
+    outage: Outage, accepted_ns: int, histories: Sequence[History], attempts: Sequence[Attempt], overslept: Sequence[tuple[int, int]]
+) -> Return:
+    answered = (r.done_ns for history in histories for r in history if r.outcome is Outcome.OK and r.done_ns > outage.down_ns)
+    # A reply that was on its way when the server died is read at once, long before the server is back.
+    first_ns = min((done_ns for done_ns in answered if done_ns > accepted_ns - 20_000_000), default=0)
+    own = tuple(attempt for attempt in attempts if outage.broken_ns <= attempt.at_ns <= outage.ready_ns)
+    around = {accepted_ns // SECOND_NS, (accepted_ns + 200_000_000) // SECOND_NS}
+    late_ns = sum(late for begun_ns, late in overslept if begun_ns // SECOND_NS in around)
+    return Return(outage, accepted_ns, first_ns, own, late_ns > MOST_OVERSLEPT_MS * 1e6 * len(around))
+
+
+class _Watch:
+    """When a port accepted a connection again, seen by a thread that asks each millisecond once it is `wanted`."""
+
+    def __init__(self, config: Config) -> None:
+        self._address = (config.host, config.port)
+        self.wanted = threading.Event()
+        self.stopped = threading.Event()
+        self.at_ns = 0
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        self.wanted.wait()
+        until_s = time.monotonic() + WATCH_S
+        while not self.at_ns and time.monotonic() < until_s and not self.stopped.wait(0.001):
+            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
+                self.at_ns = time.monotonic_ns()
+
+
+@contextlib.contextmanager
+def _watching(config: Config) -> Iterator[_Watch]:
+    watch = _Watch(config)
+    watch.thread.start()
+    try:
+        yield watch
+    except BaseException:
+        watch.stopped.set()
+        watch.wanted.set()
+        raise
