@@ -13,8 +13,8 @@ import redis
 from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, call, deadline
 from cachelib.call import Call, run
 from cachelib.events import Journal
+from runbook.drills.faults import Proxy, losing_replies
 from runbook.targets.embedded import Embedded
-from tests.integration.cachelib.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -100,10 +100,10 @@ WRITES_ONCE = {
 def test_write_whose_reply_is_lost_is_applied_once_and_its_outcome_unknown(
     word: bytes, write: Any, applied_once: Any, reset: bool, client: Any, proxy: Proxy, direct: Any
 ) -> None:
-    proxy.lose_replies(word, times=5, reset=reset)
-    error, took_s = failure_of(lambda: write(client))
+    with losing_replies(proxy, word, times=5, reset=reset) as lost:
+        error, took_s = failure_of(lambda: write(client))
     assert type(error) is OutcomeUnknown
-    assert proxy.lost == 1
+    assert lost.replies == 1
     assert applied_once(direct)
     assert took_s < SLACK_S  # there is nothing to wait for
 
@@ -129,23 +129,22 @@ def test_repeatable_command_whose_reply_is_lost_is_sent_again_until_it_succeeds(
     word: bytes, command: Any, reply: Any, reset: bool, client: Any, proxy: Proxy, direct: Any
 ) -> None:
     direct.set("was", "here")
-    proxy.lose_replies(word, times=3, reset=reset)
-    assert command(client) == reply
-    assert proxy.lost == 3
+    with losing_replies(proxy, word, times=3, reset=reset) as lost:
+        assert command(client) == reply
+    assert lost.replies == 3
 
 
 def test_transaction_begins_again_when_the_connection_is_lost_before_multi(client: Any, proxy: Proxy, direct: Any) -> None:
     direct.set("k", 5)
-    proxy.lose_replies(b"GET", times=2)
-    assert watched_increment(client) == [True]
-    assert (proxy.lost, direct.get("k")) == (2, "6")
+    with losing_replies(proxy, b"GET", times=2) as lost:
+        assert watched_increment(client) == [True]
+    assert (lost.replies, direct.get("k")) == (2, "6")
 
 
 def test_a_watch_lost_with_its_connection_is_told_as_a_watch_error(client: Any, proxy: Proxy) -> None:
     with client.pipeline() as pipe:
         pipe.watch("k")
-        proxy.lose_replies(b"GET")
-        with pytest.raises(redis.WatchError, match="the connection was lost while watching"):
+        with losing_replies(proxy, b"GET"), pytest.raises(redis.WatchError, match="the connection was lost while watching"):
             pipe.get("k")
     assert "0/10 in use" in repr(client.connection_pool)
 
@@ -175,8 +174,8 @@ def test_a_transaction_whose_watch_was_closed_with_its_connection_is_not_execute
 
 
 def test_unknown_outcome_says_what_was_sent_where_and_what_to_do(client: Any, proxy: Proxy) -> None:
-    proxy.lose_replies(b"INCR")
-    error, _ = failure_of(lambda: client.incrby("account-of-bob", 1234567))
+    with losing_replies(proxy, b"INCR"):
+        error, _ = failure_of(lambda: client.incrby("account-of-bob", 1234567))
     text = str(error)
     assert text.startswith(f"INCRBY was sent to 127.0.0.1:{proxy.port}/0 and its reply was lost after ")
     assert "may or may not have been applied. Read the data back" in text
@@ -198,13 +197,13 @@ def test_pool_exhausted_after_the_command_was_sent_leaves_its_outcome_unknown(
 
     writer = threading.Thread(target=write)
     blocker = threading.Thread(target=client.blpop, args=("queue", 30))
-    proxy.lose_replies(b"SET")
-    writer.start()
-    eventually(lambda: "1 waiting" in repr(pool))
-    blocker.start()
-    eventually(lambda: "2 waiting" in repr(pool))
-    pool.release(held)
-    writer.join()
+    with losing_replies(proxy, b"SET"):
+        writer.start()
+        eventually(lambda: "1 waiting" in repr(pool))
+        blocker.start()
+        eventually(lambda: "2 waiting" in repr(pool))
+        pool.release(held)
+        writer.join()
     direct.rpush("queue", "go on")
     blocker.join()
     assert direct.get("k") == "v"
@@ -303,8 +302,8 @@ def test_unavailable_says_what_where_how_long_and_chains_the_cause(own_server: E
 def test_unavailable_names_the_failure_and_not_just_the_deadline(server: Embedded, proxy: Proxy, connect_to: Any) -> None:
     """The wait between two attempts lasts until the deadline; an attempt made then could only fail of the deadline."""
     client = connect_to(server, port=proxy.port, deadline_s=0.5, backoff_base_s=100.0, backoff_cap_s=100.0)
-    proxy.lose_replies(b"GET", times=100)
-    error, _ = failure_of(lambda: client.get("k"))
+    with losing_replies(proxy, b"GET", times=100):
+        error, _ = failure_of(lambda: client.get("k"))
     assert type(error) is Unavailable
     assert "closed by server" in str(error)
 
