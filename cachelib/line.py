@@ -19,6 +19,8 @@ MOST_BYTES_IN_FLIGHT = 16 * 2**20
 # How often deadlines are looked at, in seconds; a timer for each call would cost more than the call.
 _TICK_S = 0.02
 
+_FAILED_IN_A_TURN = 64
+
 _NOT_ENOUGH = object()
 
 
@@ -120,11 +122,17 @@ class Line(asyncio.Protocol):
         """Fail what is in flight; each caller decides what follows."""
         self.open = False
         self._on_end(self)
-        reason = self._why or error or "the server closed the connection"
-        for call in self.in_flight:
-            if not call.future.done():
-                call.future.set_exception(redis.ConnectionError(f"connection lost: {reason}"))
-        self.in_flight.clear()
+        lost, self.in_flight = self.in_flight, deque()
+        self._fail(lost, f"connection lost: {self._why or error or 'the server closed the connection'}")
+
+    def _fail(self, lost: deque[Call], reason: str) -> None:
+        """Fail calls, the oldest first, and a few in each turn of the loop: thousands at once would keep others past their deadlines."""
+        for _ in range(min(_FAILED_IN_A_TURN, len(lost))):
+            future = lost.popleft().future
+            if not future.done():
+                future.set_exception(redis.ConnectionError(reason))
+        if lost:
+            self.loop.call_soon(self._fail, lost, reason)
 
     def data_received(self, data: bytes) -> None:
         """Match replies with callers, in order."""
@@ -136,7 +144,10 @@ class Line(asyncio.Protocol):
             self._reader.feed(data)
             while in_flight:
                 call = in_flight.popleft()
-                reply = gets(False) if call.raw else gets()
+                try:
+                    reply = gets(False) if call.raw else gets()
+                except UnicodeDecodeError as error:  # it was read, and concerns its own caller only
+                    reply = error
                 if reply is _NOT_ENOUGH:
                     in_flight.appendleft(call)
                     break
@@ -147,11 +158,11 @@ class Line(asyncio.Protocol):
                 future = call.future
                 if not future.done():
                     future.set_result(reply)
-                    if call.began_s < slow_s:
+                    if call.began_s < slow_s and not isinstance(reply, Exception):
                         self._on_slow(call)
             else:
                 self._check_silent()
-        except (redis.InvalidResponse, UnicodeDecodeError) as error:  # where the next reply begins can't be told
+        except redis.InvalidResponse as error:  # where the next reply begins can't be told
             self.abort(error)
         self.bytes_in_flight -= answered
         if self._draining and not in_flight:
@@ -160,9 +171,9 @@ class Line(asyncio.Protocol):
 
     def _check_silent(self) -> None:
         """Fail if there is a reply that nobody waits for: it would be taken for the next caller's."""
-        reply = self._reader.gets()
+        reply = self._reader.gets(False)
         while reply.__class__ is hiredis.PushNotification:
-            reply = self._reader.gets()
+            reply = self._reader.gets(False)
         if reply is not _NOT_ENOUGH:
             raise redis.InvalidResponse("a reply that no command asked for")
 

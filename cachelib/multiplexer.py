@@ -17,6 +17,9 @@ from cachelib.line import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Line
 from cachelib.outage import DEMOTION_PACE_S, Outage
 from cachelib.wire import pack
 
+# A thousand callers let in at once would keep others past their deadlines.
+_LET_IN_IN_A_TURN = 512
+
 
 class Multiplexer:
     """Hands callers the line in the order in which they came, and reconnects it while anybody waits.
@@ -130,12 +133,14 @@ class Multiplexer:
             if self._prober is None:
                 self._prober = asyncio.get_running_loop().create_task(self._probe())
             return
-        room = line.room()
+        room = min(line.room(), _LET_IN_IN_A_TURN)
         while waiters and room > 0:
             waiter = waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 room -= 1
+        if waiters and not line.in_flight:  # no reply will call us again
+            line.loop.call_soon(self._let_in)
 
     async def _probe(self) -> None:
         """Connect, with growing waits, while anybody waits for it."""
