@@ -174,6 +174,8 @@ class _PubSub(PubSub):
     connection_pool: AsyncPool
 
     async def _execute(self, conn: Any, command: Any, *args: Any, **options: Any) -> Any:
+        if not conn.is_connected:
+            await self.connection_pool.reconnect(conn)
         try:
             return await command(*args, **options)
         except redis.AuthenticationError:

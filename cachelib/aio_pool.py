@@ -14,10 +14,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 from cachelib.call import Call, current_call, under_way
 from cachelib.config import Config
 from cachelib.errors import PoolExhausted
-from cachelib.events import Journal, OutcomeLost
+from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
-from cachelib.pool import PoolStats
+from cachelib.pool import PoolStats, events_counted
 from cachelib.wire import pack
 
 T = TypeVar("T")
@@ -33,12 +33,15 @@ async def run(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 async with asyncio.timeout(left_s(call.reply_until_s)):
-                    return await attempt()
+                    reply = await attempt()
+                break
             except TimeoutError:
                 wait_s = call.after(redis.TimeoutError("no reply by the deadline"))
             except (redis.RedisError, OSError) as error:
                 wait_s = call.after(error)
             await asyncio.sleep(wait_s)
+    call.succeeded()
+    return reply
 
 
 def left_s(until_s: float) -> float | None:
@@ -161,7 +164,7 @@ class AsyncPool(ConnectionPool):
             made=self._made + line.made,
             lost=self._lost + line.lost,
             retired=self._retired + line.retired,
-            unknown=self.journal.count(OutcomeLost),
+            **events_counted(self.journal),
         )
 
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:

@@ -17,7 +17,7 @@ import redis
 from cachelib.commands import Effect, command_name, worst_effect
 from cachelib.config import Config
 from cachelib.errors import CacheError, OutcomeUnknown, Unavailable
-from cachelib.events import Journal, OutcomeLost, Retried
+from cachelib.events import Journal, OutcomeLost, Retried, SlowCall
 from cachelib.policy import Next, backoff_s, decide
 
 T = TypeVar("T")
@@ -112,6 +112,12 @@ class Call:
     def left_s(self) -> float:
         """Return the seconds left until all but the reply has to have happened; 0 or less when they are over."""
         return self.until_s - time.monotonic()
+
+    def succeeded(self) -> None:
+        """Tell the journal if the call has taken long, beyond what it asked the server to block."""
+        duration_s = time.monotonic() - self.began_s
+        if duration_s - (self.reply_until_s - self.until_s) > self.config.slow_call_s:
+            self.journal.tell(SlowCall(self.config.endpoint, self.name, duration_s))
 
     def after(self, error: Exception) -> float:
         """Decide what follows an attempt that failed.
@@ -235,6 +241,9 @@ def run(call: Call, attempt: Callable[[], T]) -> T:
     with under_way(call):
         while True:
             try:
-                return attempt()
+                reply = attempt()
+                break
             except (redis.RedisError, OSError) as error:
                 time.sleep(call.after(error))
+    call.succeeded()
+    return reply

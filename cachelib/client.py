@@ -13,7 +13,7 @@ from cachelib.commands import PLAIN, blocking_s, command_name
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
-from cachelib.events import Journal, Observer, SlowCall
+from cachelib.events import Journal, Observer
 from cachelib.pool import FairPool, PoolStats
 from cachelib.wire import pack, parse
 
@@ -69,11 +69,15 @@ class Client(redis.Redis):
 
         def attempt() -> Any:
             held = self.connection  # by `client.client()`, so that the pool can't look after it
-            if isinstance(held, BoundedConnection) and held.is_stale():
-                held.disconnect()
+            if isinstance(held, BoundedConnection):
+                if held.is_stale():
+                    held.disconnect()
+                if not held.is_connected:
+                    self.connection_pool.await_connected(held, current)
             return self._execute_command(*args, **options)
 
-        return call.run(self._call([args], blocking_s(args)), attempt)
+        current = self._call([args], blocking_s(args))
+        return call.run(current, attempt)
 
     def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
         """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
@@ -98,10 +102,9 @@ class Client(redis.Redis):
                 break
             except (redis.RedisError, OSError) as error:
                 time.sleep(current.after(error))
-        duration_s = time.monotonic() - current.began_s
-        if duration_s > pool.config.slow_call_s:
-            pool.journal.tell(SlowCall(pool.config.endpoint, current.name, duration_s))
-        return parse(self.response_callbacks, args[0], reply, options)
+        value = parse(self.response_callbacks, args[0], reply, options)
+        current.succeeded()
+        return value
 
     def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, *, repeatable: bool = True) -> call.Call:
         return call.Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, repeatable)
@@ -189,6 +192,8 @@ class _PubSub(PubSub):
 
     def _execute(self, conn: Any, command: Any, *args: Any, **options: Any) -> Any:
         # redis-py reconnects once and at once; the connect callback subscribes to all channels again.
+        if not conn.is_connected:
+            self.connection_pool.reconnect(conn)
         try:
             return command(*args, **options)
         except redis.AuthenticationError:

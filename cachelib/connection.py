@@ -23,13 +23,18 @@ class _BoundedSocket:
 
     Attributes:
         until_s: by when whoever uses it now has to end; None leaves it to the call that is under way.
-        greeting: whether the connection still introduces itself, so that what is sent is no command yet.
+        greeting_until_s: by when the connection has introduced itself; what is sent until then is no command yet. None afterwards.
+
+    Args:
+        connected: the socket.
+        greeting_until_s: as above.
     """
 
-    __slots__ = ("_armed_s", "_socket", "greeting", "until_s")
+    __slots__ = ("_armed_s", "_socket", "greeting_until_s", "until_s")
 
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket, self.greeting = connected, True
+    def __init__(self, connected: socket.socket, greeting_until_s: float) -> None:
+        self._socket = connected
+        self.greeting_until_s: float | None = greeting_until_s
         self._armed_s = -1.0
         self.until_s: float | None = None
 
@@ -42,15 +47,19 @@ class _BoundedSocket:
             sent += self._socket.send(memoryview(data)[sent:])
 
     def sendall(self, data: bytes) -> None:
-        if call := current_call():
+        if self.greeting_until_s is not None:
+            self._arm(self._greeting_until_s())
+        elif call := current_call():
             self._arm(call.until_s)
-            call.sent = call.sent or not self.greeting
+            call.sent = True
         self._socket.sendall(data)
 
     def recv_into(self, buffer: bytearray) -> int:
         until_s = self.until_s
-        if until_s is None and (call := current_call()):
-            until_s = call.until_s if self.greeting else call.reply_until_s
+        if self.greeting_until_s is not None:
+            until_s = self._greeting_until_s()
+        elif until_s is None and (call := current_call()):
+            until_s = call.reply_until_s
         if until_s is not None:
             self._arm(until_s)
         return self._socket.recv_into(buffer)
@@ -61,6 +70,11 @@ class _BoundedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
+
+    def _greeting_until_s(self) -> float:
+        assert self.greeting_until_s is not None
+        call = current_call()
+        return min(self.greeting_until_s, call.until_s) if call else self.greeting_until_s
 
     def _arm(self, until_s: float) -> None:
         left_s = until_s - time.monotonic()
@@ -111,19 +125,22 @@ class BoundedConnection(Connection):
         call.sent = True
 
     def receive(self, raw: bool, until_s: float) -> Any:
-        """Read one reply; an error reply is returned.
+        """Read one reply; an error is returned where it concerns this reply only.
 
         Args:
             raw: whether text stays `bytes`, whatever the client decodes.
             until_s: by when, on the clock of `time.monotonic`.
 
         Raises:
-            redis.ConnectionError, redis.TimeoutError, OSError: the connection is of no more use.
+            redis.TimeoutError: a part of the reply is kept; reading may go on.
+            redis.ConnectionError, OSError: the connection is of no more use.
         """
         bounded = self._bounded()
         bounded.until_s = until_s
         try:
             return self._parser.read_response(disable_decoding=raw)
+        except (redis.BusyLoadingError, redis.AuthenticationError, UnicodeDecodeError) as error:
+            return error  # the server's answer, which redis-py takes for a lost connection; or one that can't be decoded, and was read
         finally:
             bounded.until_s = None
 
@@ -152,13 +169,14 @@ class BoundedConnection(Connection):
             self._sock.settimeout(self.socket_timeout)
 
     def _connect(self) -> Any:
+        until_s = time.monotonic() + float(self._socket_connect_timeout or 0.0)
         connected = super()._connect()
         # All connections of a pool made at the same time shouldn't end at the same time.
         self._retire_s = time.monotonic() + self.config.connection_max_age_s * random.uniform(0.9, 1.0)
         if hasattr(select, "poll"):
             self._poller = select.poll()
             self._poller.register(connected, select.POLLIN)
-        return _BoundedSocket(connected)
+        return _BoundedSocket(connected, until_s)
 
 
 class BoundedSSLConnection(BoundedConnection, SSLConnection):
@@ -192,4 +210,4 @@ def _introduce(connection: BoundedConnection) -> None:
         except redis.AuthenticationError as error:
             answer = error
         check_answer(connection.config, command, answer)
-    connection._bounded().greeting = False
+    connection._bounded().greeting_until_s = None

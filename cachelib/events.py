@@ -153,8 +153,12 @@ class Journal:
 
     def __init__(self, observers: Sequence[Observer] | None = None) -> None:
         self._observers = (LogEvents(),) if observers is None else tuple(observers)
-        self._lock = threading.Lock()
         self._counts: Counter[type[Event]] = Counter()
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new lock, as in a forked child: a thread that held the old one is not there."""
+        self._lock = threading.Lock()
 
     def tell(self, event: Event) -> None:
         """Count an event and hand it on."""

@@ -128,6 +128,12 @@ class Gate:
             waiter.gate.release()
         self._tell(event)
 
+    def nudge(self) -> None:
+        """Let the longest waiter look for a connection that still works; there is one, though none can be made."""
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().gate.release()
+
     def leave(self, call: Call) -> None:
         """Hand the prober's part to the longest waiter, if this call has it."""
         with self._lock:
@@ -139,7 +145,7 @@ class Gate:
         return self._prober is call
 
     def wait(self, call: Call) -> None:
-        """Return when the server is back, or when this call should try it.
+        """Return when the server is back, when this call should try it, or when a connection that works came free.
 
         Raises:
             Away: the call's deadline passes before.
@@ -160,6 +166,8 @@ class Gate:
                 waiter = _Waiter(may_probe=may_probe)
                 self._queue.append(waiter)
             self._queue_up(waiter, call)
+            if self._prober is not call:
+                return
         time.sleep(wait_s)
 
     def _tell(self, event: Event | None) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import hiredis
+import redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.connection import HiredisRespSerializer
 
@@ -37,7 +38,7 @@ def parse(callbacks: Mapping[Any, Any], name: str, reply: Any, options: dict[str
         options: which the method passed to `execute_command`.
     """
     if isinstance(reply, Exception):
-        if EMPTY_RESPONSE in options:
+        if EMPTY_RESPONSE in options and isinstance(reply, redis.ResponseError):
             return options[EMPTY_RESPONSE]
         raise reply
     callback = _get(callbacks, name)

@@ -1,5 +1,6 @@
 """The pool against a real server: its bound, its order, and that no connection is lost from it."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -10,10 +11,20 @@ from typing import Any
 
 import pytest
 import redis
-from redis.client import Pipeline
-from redis.connection import Connection, ConnectionPool, SSLConnection
 
-from cachelib import PoolExhausted, Refused, Unavailable, deadline
+from cachelib import (
+    Disconnected,
+    Event,
+    OutcomeUnknown,
+    PoolExhausted,
+    Reconnected,
+    Refused,
+    Retried,
+    SlowCall,
+    Unavailable,
+    connect,
+    deadline,
+)
 from runbook.targets.embedded import Embedded
 
 pytestmark = pytest.mark.timeout(60)
@@ -287,53 +298,268 @@ def test_repr_states_how_many_are_in_use_and_waiting(server: Embedded, connect_t
     assert repr(pool) == f"<FairPool {where} 0/3 in use, 0 waiting>"
 
 
-# --- what the pool and the client rely on in redis-py ---
+def test_forked_child_works_while_a_thread_of_its_parent_waits(server: Embedded, connect_to: Any, eventually: Any) -> None:
+    client = connect_to(server, pool_size=1, deadline_s=20.0)
+    held = client.connection_pool.get_connection()
+    replies: list[int] = []
+    waiters = in_threads(3, lambda _: replies.append(client.incr("n")))
+    eventually(lambda: client.pool_stats().waiting == 3)
+    seen = in_a_fork(lambda: (client.incr("n"), client.pool_stats().waiting, client.pool_stats().in_use, client.incr("n")))
+    assert seen == "(1, 0, 0, 2)"
+    assert client.pool_stats().waiting == 3
+    client.connection_pool.release(held)
+    for waiter in waiters:
+        waiter.join()
+    assert sorted(replies) == [3, 4, 5]
 
 
-def test_redis_py_is_the_version_whose_private_names_we_use() -> None:
-    assert redis.__version__.startswith("8.1.")
+def test_forked_child_has_an_outage_of_its_own(own_server: Embedded, connect_to: Any, eventually: Any) -> None:
+    """Its parent's prober is a thread that the child has not."""
+    client = connect_to(own_server, deadline_s=20.0)
+    own_server.kill()
+    replies: list[int] = []
+    waiters = in_threads(3, lambda _: replies.append(client.incr("n")))
+    eventually(lambda: client.pool_stats().waiting == 2)
+
+    def in_the_child() -> object:
+        try:
+            with deadline(0.2):
+                client.ping()
+        except Unavailable as error:
+            return type(error).__name__, error.since is not None, client.pool_stats().waiting
+
+    assert in_a_fork(in_the_child) == "('Unavailable', True, 0)"
+    own_server.start()
+    for waiter in waiters:
+        waiter.join()
+    assert sorted(replies) == [1, 2, 3]
+    assert in_a_fork(client.ping) == "True"
+
+
+def test_child_forked_while_another_thread_counts_an_event_can_count_its_own(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, deadline_s=1.0, slow_call_s=0.000001)
+    entered, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with client.connection_pool.journal._lock:
+            entered.set()
+            enough.wait(20.0)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(20.0)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(2)  # ends a child that hangs
+        client.ping()  # is slow, which is told to the journal
+        os.write(writer, b"done")
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as output:
+        told = output.read()
+    os.waitpid(child, 0)
+    enough.set()
+    holder.join()
+    assert told == b"done"
+
+
+# --- what became of connections ---
+
+COUNTS = ("size", "in_use", "idle", "waiting", "made", "lost", "retired", "unknown")
+
+
+def counted(client: Any) -> dict[str, int]:
+    stats = client.pool_stats()
+    return {name: getattr(stats, name) for name in COUNTS}
+
+
+def test_stats_of_a_client_that_has_done_nothing(server: Embedded, connect_to: Any) -> None:
+    assert set(counted(connect_to(server, pool_size=7)).items()) == {("size", 7), *((name, 0) for name in COUNTS[1:])}
+
+
+def test_stats_count_what_is_in_use_idle_and_waiting(server: Embedded, connect_to: Any, eventually: Any) -> None:
+    client = connect_to(server, pool_size=2)
+    held = [client.connection_pool.get_connection() for _ in range(2)]
+    assert counted(client) == {"size": 2, "in_use": 2, "idle": 0, "waiting": 0, "made": 2, "lost": 0, "retired": 0, "unknown": 0}
+    waiters = in_threads(3, lambda _: client.ping())
+    eventually(lambda: client.pool_stats().waiting == 3)
+    for connection in held:
+        client.connection_pool.release(connection)
+    for waiter in waiters:
+        waiter.join()
+    assert counted(client) == {"size": 2, "in_use": 0, "idle": 2, "waiting": 0, "made": 2, "lost": 0, "retired": 0, "unknown": 0}
+
+
+def test_stats_count_connections_that_the_server_ended(server: Embedded, connect_to: Any, direct: Any, eventually: Any) -> None:
+    client = connect_to(server, pool_size=2)
+    for round_ in range(1, 4):
+        client.ping()
+        direct.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        eventually(lambda: len(direct.client_list()) == 1)
+        client.ping()
+        stats = client.pool_stats()
+        assert (stats.made, stats.lost, stats.retired, stats.idle) == (round_ + 1, round_, 0, 1)
+
+
+def test_stats_count_unknown_outcomes_and_the_connection_given_up_for_one(server: Embedded, connect_to: Any, paused: Any) -> None:
+    client = connect_to(server, connected=True)
+    with paused(server), deadline(0.1), pytest.raises(OutcomeUnknown):
+        client.incr("n")
+    assert counted(client) == {"size": 10, "in_use": 0, "idle": 0, "waiting": 0, "made": 1, "lost": 1, "retired": 0, "unknown": 1}
+
+
+def test_connections_closed_by_the_caller_are_neither_lost_nor_retired(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, connected=True, connection_max_age_s=0.2)
+    client.close()
+    time.sleep(0.25)  # its age
+    client.ping()
+    assert counted(client) == {"size": 10, "in_use": 0, "idle": 1, "waiting": 0, "made": 2, "lost": 0, "retired": 0, "unknown": 0}
+
+
+def test_idle_connections_given_up_after_a_silence_are_counted_as_lost(server: Embedded, connect_to: Any, paused: Any) -> None:
+    """The peer of all of them may have vanished, and a connection is counted once."""
+    client = connect_to(server, connect_timeout_s=0.1, deadline_s=0.3)
+    with deadline(10.0):
+        held = [client.connection_pool.get_connection() for _ in range(3)]
+    for connection in held:
+        client.connection_pool.release(connection)
+    with paused(server), pytest.raises(Unavailable):
+        client.get("k")
+    with deadline(10.0):
+        held = [client.connection_pool.get_connection() for _ in range(3)]
+    stats = client.pool_stats()
+    assert stats.made == stats.in_use + stats.idle + stats.lost
+    for connection in held:
+        client.connection_pool.release(connection)
+
+
+def test_connection_is_replaced_at_its_age_unseen(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=1, connection_max_age_s=0.1)
+    ids = set()
+    until_s = time.monotonic() + 0.55
+    while time.monotonic() < until_s:
+        ids.add(client.incr("n") and client.eval("return redis.call('INCR', 'n')", 0) and client.client_id())
+    stats = client.pool_stats()
+    assert 2 <= len(ids) <= 7
+    assert (stats.made, stats.retired, stats.lost, stats.unknown) == (stats.retired + 1, stats.made - 1, 0, 0)
+    assert stats.retired >= 2
+
+
+def test_connection_in_use_is_not_replaced_under_its_caller(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=1, connection_max_age_s=0.05)
+    with client.pipeline() as pipe:
+        pipe.watch("k")
+        time.sleep(0.1)  # twice its age
+        pipe.multi()
+        pipe.set("k", "v")
+        assert pipe.execute() == [True]
+    assert client.pool_stats().retired == 0
+    client.ping()
+    assert client.pool_stats().retired == 1
+
+
+def test_connections_made_at_once_do_not_end_at_once(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=30, connection_max_age_s=1000.0)
+    before_s = time.monotonic()
+    held = [client.connection_pool.get_connection() for _ in range(30)]
+    ages_s = sorted(connection._retire_s - before_s for connection in held)
+    assert 900 <= ages_s[0] < ages_s[-1] < 1000 + (time.monotonic() - before_s)
+    assert ages_s[-1] - ages_s[0] > 30
+    for connection in held:
+        client.connection_pool.release(connection)
+
+
+# --- events ---
+
+
+@pytest.fixture
+def watch(own_server: Embedded) -> Iterator[Any]:
+    """Build a client whose events are the second item."""
+    clients = []
+
+    def build(**changes: Any) -> tuple[Any, list[Event]]:
+        events: list[Event] = []
+        clients.append(connect(dataclasses.replace(own_server.config, **changes), observers=[events.append]))
+        return clients[-1], events
+
+    yield build
+    for client in clients:
+        client.close()
+
+
+def test_slow_call_is_told_and_a_quick_one_is_not(own_server: Embedded, watch: Any, paused: Any, eventually: Any) -> None:
+    client, events = watch(slow_call_s=0.2, deadline_s=20.0)
+    client.get("k")
+    assert events == []
+    with paused(own_server):
+        (reader,) = in_threads(1, lambda _: client.get("k"))
+        time.sleep(0.25)  # the length of the stall
+    reader.join()
+    (event,) = events
+    assert (type(event), event.command, event.endpoint) == (SlowCall, "GET", f"127.0.0.1:{own_server.config.port}/0")
+    assert event.duration_s > 0.2
+    assert client.pool_stats().slow == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    "call",
     [
-        ("_available_connections", list),
-        ("_in_use_connections", set),
-        ("_created_connections", int),
-        ("_lock", type(threading.RLock())),
-        ("_checkpid", Callable),
-        ("make_connection", Callable),
-        ("reset", Callable),
-        ("connection_kwargs", dict),
+        lambda client: client.pipeline().get("k").execute(),
+        lambda client: client.config_get("save"),
+        lambda client: client.execute_command("get", "k"),
     ],
+    ids=["pipeline", "CONFIG GET", "in lower case"],
 )
-def test_redis_pys_pool_has_the_attribute_that_ours_uses(name: str, kind: type) -> None:
-    assert isinstance(getattr(ConnectionPool(), name), kind)
+def test_slow_call_of_every_kind_is_told(call: Any, own_server: Embedded, watch: Any, paused: Any) -> None:
+    client, events = watch(slow_call_s=0.1, deadline_s=20.0)
+    client.ping()
+    events.clear()
+    with paused(own_server):
+        (caller,) = in_threads(1, lambda _: call(client))
+        time.sleep(0.15)  # the length of the stall
+    caller.join()
+    assert [type(event) for event in events] == [SlowCall]
 
 
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        (redis.Redis, "_execute_command"),
-        (redis.Redis, "_send_command_parse_response"),
-        (Pipeline, "_execute_transaction"),
-        (Pipeline, "_execute_pipeline"),
-        (Pipeline, "immediate_execute_command"),
-        (Pipeline, "_disconnect_raise_on_watching"),
-        (Pipeline, "_disconnect_reset_raise_on_watching"),
-        (Connection, "_connect"),
-        (Connection, "can_read"),
-        (Connection, "should_reconnect"),
-        (Connection, "socket_connect_timeout"),
-        (SSLConnection, "_wrap_socket_with_ssl"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value.__name__,
-)
-def test_redis_py_has_the_method_that_we_override_or_call(owner: type, name: str) -> None:
-    assert hasattr(owner, name)
+def test_outage_is_told_once_and_so_is_its_end(own_server: Embedded, watch: Any) -> None:
+    client, events = watch(deadline_s=20.0, slow_call_s=100.0)
+    client.ping()
+    own_server.kill()
+    readers = in_threads(20, lambda _: client.get("k"))
+    own_server.start()
+    for reader in readers:
+        reader.join()
+    assert [type(event) for event in events if isinstance(event, Disconnected | Reconnected)] == [Disconnected, Reconnected]
+    assert client.pool_stats().outages == 1
 
 
-def test_redis_pys_connection_knows_whether_it_is_connected_and_should_not_stay_so() -> None:
-    connection = Connection()
-    assert connection.is_connected is False
-    assert connection.should_reconnect() is False
+def test_retry_is_told(own_server: Embedded, watch: Any, eventually: Any) -> None:
+    client, events = watch(deadline_s=20.0)
+    client.ping()
+    own_server.pause()
+    (reader,) = in_threads(1, lambda _: client.get("k"))
+    eventually(lambda: client.pool_stats().in_use)
+    time.sleep(0.05)  # it is sent
+    own_server.kill()
+    own_server.start()
+    reader.join()
+    retried = next(event for event in events if isinstance(event, Retried))
+    assert (retried.command, retried.attempt) == ("GET", 1)
+    assert 0 <= retried.wait_s <= 0.001
+    assert client.pool_stats().retried == sum(isinstance(event, Retried) for event in events)
+
+
+def test_observer_that_fails_harms_no_call(own_server: Embedded) -> None:
+    def fail(event: Event) -> None:
+        raise LookupError
+
+    config = dataclasses.replace(own_server.config, slow_call_s=0.000001)
+    own_server.kill()
+    with connect(config, observers=[fail]) as client:
+        with deadline(0.1), pytest.raises(Unavailable):
+            client.ping()
+        own_server.start()
+        with deadline(10.0):
+            assert client.ping()

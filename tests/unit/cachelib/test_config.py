@@ -37,6 +37,7 @@ def test_defaults() -> None:
     config = Config.from_env({})
     assert (config.host, config.port, config.db, config.pool_size) == ("redis", 6379, 0, 10)
     assert (config.connect_timeout_s, config.deadline_s) == (1.0, 5.0)
+    assert (config.connection_max_age_s, config.slow_call_s) == (1800.0, 0.1)
     assert (config.username, config.password, config.tls) == (None, None, False)
 
 
@@ -59,6 +60,8 @@ def test_every_field_can_be_set_from_the_environment(tmp_path: Path) -> None:
             "REDIS_DEADLINE_S": "2",
             "REDIS_BACKOFF_BASE_S": "0.01",
             "REDIS_BACKOFF_CAP_S": "0.1",
+            "REDIS_CONNECTION_MAX_AGE_S": "600",
+            "REDIS_SLOW_CALL_S": "0.05",
             "REDIS_TLS": "true",
             "REDIS_TLS_CA_FILE": str(pem),
             "REDIS_TLS_CERT_FILE": str(pem),
@@ -75,6 +78,8 @@ def test_every_field_can_be_set_from_the_environment(tmp_path: Path) -> None:
         deadline_s=2.0,
         backoff_base_s=0.01,
         backoff_cap_s=0.1,
+        connection_max_age_s=600.0,
+        slow_call_s=0.05,
         tls=True,
         tls_ca_file=pem,
         tls_cert_file=pem,
@@ -93,6 +98,7 @@ def test_every_field_can_be_set_from_the_environment(tmp_path: Path) -> None:
         ("redis://:p%2Fw%23%3F%40%3A%25@cache", {"host": "cache", "password": "p/w#?@:%"}),
         ("redis://[::1]:7000/0", {"host": "::1", "port": 7000}),
         ("redis://cache?pool_size=3&deadline_s=0.5", {"host": "cache", "pool_size": 3, "deadline_s": 0.5}),
+        ("redis://cache?connection_max_age_s=60&slow_call_s=1", {"host": "cache", "connection_max_age_s": 60.0, "slow_call_s": 1.0}),
         ("redis://cache/0?connect_timeout_s=2", {"host": "cache", "connect_timeout_s": 2.0}),
     ],
 )
@@ -155,7 +161,14 @@ REFUSED = [
     *(("REDIS_POOL_SIZE", value) for value in ("0", "1000000", "-3", "ten")),
     *(
         (name, value)
-        for name in ("REDIS_CONNECT_TIMEOUT_S", "REDIS_DEADLINE_S", "REDIS_BACKOFF_BASE_S", "REDIS_BACKOFF_CAP_S")
+        for name in (
+            "REDIS_CONNECT_TIMEOUT_S",
+            "REDIS_DEADLINE_S",
+            "REDIS_BACKOFF_BASE_S",
+            "REDIS_BACKOFF_CAP_S",
+            "REDIS_CONNECTION_MAX_AGE_S",
+            "REDIS_SLOW_CALL_S",
+        )
         for value in ("0", "0.0", "-1", "nan", "inf", "1e3", " 1", "1s", "3601", "٣")
     ),
     *(

@@ -1,0 +1,546 @@
+"""Commands that travel in the write of another caller: each caller gets its own reply, or what follows from the loss of it."""
+
+import random
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline
+from runbook.targets.embedded import Embedded
+
+pytestmark = pytest.mark.timeout(60)
+
+# How late a failure may be on a noisy host; the design allows 0.05 s.
+SLACK_S = 0.5
+
+
+@pytest.fixture
+def direct(server: Embedded) -> Iterator[Any]:
+    """redis-py's own client, to ask the server what it sees."""
+    with redis.Redis(port=server.config.port, decode_responses=True) as client:
+        yield client
+
+
+class Line:
+    """Callers who queue, in order, for the one connection of a client, which is held until they are told to go.
+
+    Args:
+        client: of a pool of one connection.
+        calls: what each of them does.
+    """
+
+    def __init__(self, client: Any, calls: Sequence[Callable[[], object]]) -> None:
+        self.order: list[int] = []
+        self._outcomes: list[Any] = [None] * len(calls)
+        self._threads = []
+        self.pool = client.connection_pool
+        self.held = self.pool.get_connection()
+        for number, call in enumerate(calls):
+            before = client.pool_stats().waiting
+            thread = threading.Thread(target=self._work, args=(number, call))
+            thread.start()
+            self._threads.append(thread)
+            until_s = time.monotonic() + 10.0
+            while client.pool_stats().waiting == before:
+                assert time.monotonic() < until_s
+                time.sleep(0.0002)
+
+    def _work(self, number: int, call: Callable[[], object]) -> None:
+        try:
+            self._outcomes[number] = call()
+        except BaseException as error:
+            self._outcomes[number] = error
+        self.order.append(number)
+
+    def go(self) -> list[Any]:
+        """Give the connection back; return what each caller's call returned or raised."""
+        self.pool.release(self.held)
+        return self.outcomes()
+
+    def outcomes(self) -> list[Any]:
+        for thread in self._threads:
+            thread.join()
+        return self._outcomes
+
+
+def reads_of(server: Any) -> int:
+    return int(server.info("stats")["total_reads_processed"])
+
+
+def kinds(outcomes: Sequence[Any]) -> set[type]:
+    return {type(outcome) for outcome in outcomes}
+
+
+# --- every caller gets its own reply ---
+
+
+def test_those_who_wait_travel_in_the_write_of_the_first(server: Embedded, connect_to: Any, direct: Any) -> None:
+    client = connect_to(server, pool_size=1)
+    line = Line(client, [lambda number=number: client.rpush("k", number) for number in range(60)])
+    before = reads_of(direct)
+    assert line.go() == list(range(1, 61))
+    assert reads_of(direct) - before < 10
+    assert direct.lrange("k", 0, -1) == [str(number) for number in range(60)]  # in the order of asking
+
+
+def test_a_line_longer_than_one_write_loses_nobody(server: Embedded, connect_to: Any, direct: Any) -> None:
+    client = connect_to(server, pool_size=1, deadline_s=20.0)
+    line = Line(client, [lambda number=number: client.rpush("k", number) for number in range(200)])
+    assert line.go() == list(range(1, 201))
+    assert client.pool_stats().waiting == client.pool_stats().in_use == 0
+
+
+values = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from([b"", b"\r\n", b"$-1\r\n", b"+OK\r\n", b"-ERR no\r\n", b"\x00\xff", b"*3\r\n"]),
+    st.integers(0, 70_000).map(lambda size: bytes([size % 251]) * size),
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(payloads=st.lists(values, min_size=2, max_size=12))
+@example(payloads=[b"-LOADING no\r\n", b"", b"x" * 70_000, b"\r\n"])
+def test_any_payload_comes_back_to_its_own_caller(payloads: list[bytes], server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=1)
+    line = Line(client, [lambda payload=payload: client.echo(payload) for payload in payloads])
+    assert line.go() == payloads
+
+
+def test_replies_of_all_kinds_are_told_apart(server: Embedded, connect_to: Any) -> None:
+    """Decoded and raw ones, errors, nothing, numbers, maps, sets and big ones, in one write."""
+    client = connect_to(server, pool_size=1, decode_responses=True)
+    big = "x" * 2**20
+    client.set("big", big)
+    client.set("text", "é")
+    client.hset("map", mapping={"f": "v"})
+    client.sadd("set", "a", "b")
+    client.zadd("sorted", {"a": 1.5})
+    calls: list[tuple[Callable[[], object], object]] = [
+        (lambda: client.get("text"), "é"),
+        (lambda: client.dump("missing"), None),
+        (lambda: client.incr("text"), redis.ResponseError),
+        (lambda: client.get("big"), big),
+        (lambda: client.lpush("text", 1), redis.ResponseError),
+        (lambda: client.get("missing"), None),
+        (lambda: client.hgetall("map"), {"f": "v"}),
+        (lambda: client.evalsha("0" * 40, 0), redis.exceptions.NoScriptError),
+        (lambda: client.smembers("set"), {"a", "b"}),
+        (lambda: client.incr("n"), 1),
+        (lambda: client.zscore("sorted", "a"), 1.5),
+        (lambda: client.execute_command("GET"), redis.ResponseError),
+        (lambda: client.execute_command("GET", "text", NEVER_DECODE=True), "é".encode()),
+        (lambda: client.set("k", big, get=True), None),
+        (lambda: client.expire("k", 100), True),
+        (lambda: client.eval("return {1, 'two', {3, false}}", 0), [1, "two", [3, None]]),
+        (lambda: client.eval("return redis.error_reply('MY own')", 0), redis.ResponseError),
+        (lambda: client.get("k"), big),
+    ]
+    outcomes = Line(client, [call for call, _ in calls]).go()
+    assert client.dump("text") == redis.Redis(port=server.config.port).dump("text")
+    for outcome, (_, wanted) in zip(outcomes, calls, strict=True):
+        if isinstance(wanted, type):
+            assert isinstance(outcome, wanted)
+        else:
+            assert outcome == wanted
+    assert client.pool_stats().lost == 0
+
+
+def test_many_threads_never_get_the_reply_of_another(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=3, deadline_s=30.0)
+    wrong: list[Any] = []
+
+    def ask(number: int) -> None:
+        dice = random.Random(number)
+        for step in range(150):
+            word = f"{number}:{step}:".encode() + b"x" * dice.choice([0, 10, 300, 20_000])
+            reply = client.echo(word) if dice.random() < 0.9 else client.pipeline(transaction=False).echo(word).execute()[0]
+            if reply != word:
+                wrong.append((word[:20], reply[:20]))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    stats = client.pool_stats()
+    assert (stats.made, stats.lost, stats.unknown, stats.in_use) == (3, 0, 0, 0)
+
+
+def test_a_reply_that_can_not_be_decoded_concerns_its_own_caller_only(server: Embedded, connect_to: Any, direct: Any) -> None:
+    client = connect_to(server, pool_size=1, decode_responses=True, deadline_s=2.0)
+    redis.Redis(port=server.config.port).set("binary", b"\xff\xfe")
+    calls: list[Callable[[], object]] = [lambda: client.incr("n") for _ in range(6)]
+    calls.insert(3, lambda: client.get("binary"))
+    outcomes = Line(client, calls).go()
+    assert type(outcomes.pop(3)) is UnicodeDecodeError
+    assert outcomes == [1, 2, 3, 4, 5, 6]
+
+
+def test_leader_whose_reply_can_not_be_decoded_harms_nobody(server: Embedded, connect_to: Any, direct: Any) -> None:
+    client = connect_to(server, pool_size=1, decode_responses=True, deadline_s=2.0)
+    redis.Redis(port=server.config.port).set("binary", b"\xff\xfe")
+    calls: list[Callable[[], object]] = [lambda: client.get("binary"), *[lambda: client.incr("n") for _ in range(5)]]
+    outcomes = Line(client, calls).go()
+    assert type(outcomes[0]) is UnicodeDecodeError
+    assert outcomes[1:] == [1, 2, 3, 4, 5]
+
+
+def test_an_argument_that_can_not_be_sent_concerns_its_own_caller_only(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=1)
+    held = client.connection_pool.get_connection()
+    with pytest.raises(redis.DataError):
+        client.set("k", object())
+    client.connection_pool.release(held)
+    assert client.pool_stats().waiting == 0
+    assert client.incr("n") == 1
+
+
+# --- who is taken along ---
+
+
+def test_callers_that_need_a_connection_keep_their_place_in_line(server: Embedded, connect_to: Any, direct: Any) -> None:
+    client = connect_to(server, pool_size=1, deadline_s=20.0)
+    direct.rpush("queue", "item")
+    calls: list[Callable[[], object]] = [
+        lambda: client.rpush("k", 0),
+        lambda: client.rpush("k", 1),
+        lambda: client.pipeline().rpush("k", 2).rpush("k", 3).execute(),
+        lambda: client.rpush("k", 4),
+        lambda: client.blpop("queue", 5),
+        lambda: client.rpush("k", 5),
+        lambda: client.transaction(lambda pipe: pipe.multi() or pipe.rpush("k", 6), "k"),
+        lambda: client.rpush("k", 7),
+        lambda: client.config_get("maxmemory-policy"),
+        lambda: client.rpush("k", 8),
+    ]
+    outcomes = Line(client, calls).go()
+    assert outcomes[:8] == [1, 2, [3, 4], 5, (b"queue", b"item"), 6, [7], 8]
+    assert outcomes[9] == 9
+    assert direct.lrange("k", 0, -1) == list("012345678")
+
+
+def test_blocking_caller_does_not_hold_up_those_that_were_taken_along_before(
+    server: Embedded, connect_to: Any, direct: Any, eventually: Any
+) -> None:
+    client = connect_to(server, pool_size=1, deadline_s=20.0)
+    calls = [lambda: client.incr("n"), lambda: client.incr("n"), lambda: client.blpop("queue", 10), lambda: client.incr("n")]
+    line = Line(client, calls)
+    line.pool.release(line.held)
+    eventually(lambda: sorted(line.order) == [0, 1])
+    assert client.pool_stats().waiting == 1
+    direct.rpush("queue", "item")
+    assert line.outcomes() == [1, 2, (b"queue", b"item"), 3]
+
+
+def test_impatient_caller_is_not_taken_along(server: Embedded, connect_to: Any, paused: Any) -> None:
+    """Its command has not been sent, so it knows that nothing was changed."""
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=5.0)
+
+    def hasty() -> object:
+        with deadline(0.2):
+            return client.incr("n")
+
+    line = Line(client, [lambda: client.incr("n"), hasty])
+    with paused(server):
+        line.pool.release(line.held)
+        while not line.order:
+            time.sleep(0.005)
+        assert line.order == [1]
+    outcomes = line.outcomes()
+    assert (outcomes[0], type(outcomes[1])) == (1, PoolExhausted)
+    assert client.get("n") == b"1"
+
+
+def test_impatient_caller_takes_nobody_along(server: Embedded, connect_to: Any, paused: Any) -> None:
+    """Or its deadline would be theirs."""
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
+
+    def hasty() -> object:
+        with deadline(0.5):
+            return client.incr("hasty")
+
+    line = Line(client, [hasty, *[lambda: client.incr("n") for _ in range(5)]])
+    with paused(server):
+        line.pool.release(line.held)
+        while not line.order:
+            time.sleep(0.005)
+    outcomes = line.outcomes()
+    assert type(outcomes[0]) is OutcomeUnknown
+    assert sorted(outcomes[1:]) == [1, 2, 3, 4, 5]
+
+
+def test_leader_near_its_deadline_does_not_end_those_it_takes_along(server: Embedded, connect_to: Any, paused: Any) -> None:
+    """It has queued for most of its time; those behind it have just come, and the server stalls for less than they have."""
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=1.0)
+    outcomes: list[Any] = []
+
+    def write() -> None:
+        try:
+            outcomes.append(client.incr("n"))
+        except redis.RedisError as error:
+            outcomes.append(error)
+
+    line = Line(client, [lambda: client.incr("leader")])
+    time.sleep(0.7)  # of 1.0
+    threads = [threading.Thread(target=write) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    while client.pool_stats().waiting < 6:
+        time.sleep(0.001)
+    with paused(server):
+        line.pool.release(line.held)
+        line.outcomes()
+    for thread in threads:
+        thread.join()
+    assert type(line.outcomes()[0]) is OutcomeUnknown
+    assert sorted(map(str, outcomes)) == ["1", "2", "3", "4", "5"]
+
+
+# --- fairness ---
+
+
+def test_thousand_threads_on_ten_connections_do_not_starve(own_server: Embedded, connect_to: Any) -> None:
+    client = connect_to(own_server, pool_size=10, deadline_s=60.0)
+    direct = redis.Redis(port=own_server.config.port)
+
+    def longest_of_the_medians() -> float:
+        """Let a thousand threads call five times each; return the longest wait in medians."""
+        start = threading.Event()
+        waits_s: list[float] = []
+
+        def ask() -> None:
+            start.wait()
+            for _ in range(5):
+                before_s = time.monotonic()
+                client.incr("n")
+                waits_s.append(time.monotonic() - before_s)
+
+        threads = [threading.Thread(target=ask) for _ in range(1_000)]
+        for thread in threads:
+            thread.start()
+        start.set()
+        seen = [len(direct.client_list()) - 1]
+        while any(thread.is_alive() for thread in threads[::50]):
+            seen.append(len(direct.client_list()) - 1)
+        for thread in threads:
+            thread.join()
+        assert len(waits_s) == 5_000
+        assert max(seen) <= 10
+        return max(waits_s) / statistics.median(waits_s)
+
+    # A busy host may hold one thread up for long; it does not do so each time.
+    ratios = [longest_of_the_medians() for _ in range(3)]
+    assert direct.get("n") == b"15000"
+    direct.close()
+    assert min(ratios) <= 3, ratios
+
+
+def test_caller_that_is_served_and_asks_again_does_not_overtake(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=1)
+    line = Line(client, [lambda number=number: [client.rpush("k", number), client.rpush("k", number)] for number in range(20)])
+    outcomes = line.go()
+    assert max(first for first, _ in outcomes) <= 20 + 20
+    assert [first for first, _ in outcomes] == sorted(first for first, _ in outcomes)
+
+
+# --- a lost connection ---
+
+
+@pytest.mark.parametrize("how", ["CLIENT KILL", "kill of the server"])
+def test_increments_of_a_lost_write_are_never_applied_twice(how: str, own_server: Embedded, connect_to: Any) -> None:
+    client = connect_to(own_server, pool_size=2, deadline_s=20.0)
+    client.ping()
+    acknowledged, unknown, other = [0] * 32, [0] * 32, []
+    enough = threading.Event()
+
+    def write(number: int) -> None:
+        while not enough.is_set():
+            try:
+                client.incr("n")
+                acknowledged[number] += 1
+            except OutcomeUnknown:
+                unknown[number] += 1
+            except Exception as error:
+                other.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(32)]
+    for thread in threads:
+        thread.start()
+    for _ in range(4 if how == "kill of the server" else 40):
+        time.sleep(0.02)  # some work between two faults
+        if how == "CLIENT KILL":
+            with redis.Redis(port=own_server.config.port) as killer:
+                killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        else:
+            own_server.stop()
+            own_server.start()
+    enough.set()
+    for thread in threads:
+        thread.join()
+    total = int(client.get("n"))
+    print(f"{sum(acknowledged)} acknowledged, {sum(unknown)} unknown, {total} applied, {client.pool_stats()}")
+    assert other == []
+    assert all(acknowledged)
+    assert sum(acknowledged) <= total <= sum(acknowledged) + sum(unknown)
+    assert client.pool_stats().unknown == sum(unknown)
+    assert client.pool_stats().in_use == client.pool_stats().waiting == 0
+
+
+def test_loss_of_a_write_settles_each_by_its_own_rule(server: Embedded, connect_to: Any, direct: Any, eventually: Any) -> None:
+    """One write holds reads, repeatable and other writes; its connection is killed after the first of its replies."""
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
+    direct.set("k", "v")
+    calls: list[Callable[[], object]] = [
+        lambda: client.get("k"),
+        lambda: client.incr("n"),
+        lambda: client.set("other", "v"),
+        lambda: client.rpush("list", "v"),
+        lambda: client.get("k"),
+    ]
+    line = Line(client, calls)
+    line.held.send_command("CLIENT", "ID")
+    ours = line.held.read_response()
+    # The server reads the whole, and stops at the first command that writes.
+    direct.client_pause(30_000, all=False)
+    line.pool.release(line.held)
+    eventually(lambda: int(direct.info("clients")["blocked_clients"]))
+    direct.execute_command("CLIENT", "KILL", "ID", ours)
+    direct.client_unpause()
+    outcomes = line.outcomes()
+    assert [outcomes[0], outcomes[2], outcomes[4]] == [b"v", True, b"v"]
+    assert kinds(outcomes[1::2]) == {OutcomeUnknown}
+    assert direct.exists("n") + direct.exists("list") == 0
+
+
+def test_those_taken_along_to_a_paused_server_end_at_their_deadline(server: Embedded, connect_to: Any, paused: Any) -> None:
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
+    before_s = time.monotonic()
+    line = Line(client, [lambda number=number: client.get("k") if number % 2 else client.incr("n") for number in range(20)])
+    with paused(server):
+        outcomes = line.go()
+        took_s = time.monotonic() - before_s
+    assert took_s < 0.5 + 2 * SLACK_S
+    assert kinds(outcomes[0::2]) <= {OutcomeUnknown, Unavailable, PoolExhausted}
+    assert kinds(outcomes[1::2]) <= {Unavailable, PoolExhausted}
+    with deadline(5.0):
+        assert 0 <= int(client.get("n") or 0) <= sum(type(outcome) is OutcomeUnknown for outcome in outcomes)
+
+
+def test_interrupted_leader_takes_nobody_down_with_it(server: Embedded, connect_to: Any, paused: Any, eventually: Any) -> None:
+    """Ctrl-C in the main thread, while it awaits the replies of five others."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
+    pool = client.connection_pool
+    held = pool.get_connection()
+    outcomes: list[Any] = [None] * 6
+    threads: list[threading.Thread] = []
+
+    def ask(number: int) -> None:
+        try:
+            outcomes[number] = client.get("k") if number % 2 else client.incr("n")
+        except redis.RedisError as error:
+            outcomes[number] = error
+
+    def follow_and_interrupt() -> None:
+        eventually(lambda: client.pool_stats().waiting == 1)
+        for number in range(6):
+            threads.append(threading.Thread(target=ask, args=(number,)))
+            threads[-1].start()
+        eventually(lambda: client.pool_stats().waiting == 7)
+        server.pause()
+        pool.release(held)
+        eventually(lambda: client.pool_stats().waiting == 0)  # all aboard
+        time.sleep(0.1)  # it is sent
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(0.1)
+        server.resume()
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    helper = threading.Thread(target=follow_and_interrupt)
+    started_s = time.monotonic()
+    try:
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.incr("leader")
+    finally:
+        helper.join()
+        signal.signal(signal.SIGUSR1, before)
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started_s < 8.0  # not their deadline
+    assert kinds(outcomes[0::2]) == {OutcomeUnknown}
+    assert outcomes[1::2] == [None] * 3
+    assert (client.pool_stats().in_use, client.pool_stats().waiting) == (0, 0)
+    assert int(client.get("n") or 0) <= 3
+
+
+def test_caller_interrupted_while_another_carries_its_command_spoils_nothing(
+    server: Embedded, connect_to: Any, paused: Any, eventually: Any
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
+    line = Line(client, [lambda: client.incr("n")])
+    later: list[Line] = []
+
+    def interrupt_later() -> None:
+        eventually(lambda: client.pool_stats().waiting == 2)
+        server.pause()
+        line.pool.release(line.held)
+        eventually(lambda: client.pool_stats().waiting == 0)
+        time.sleep(0.1)  # it is sent
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        time.sleep(0.1)
+        server.resume()
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    helper = threading.Thread(target=interrupt_later)
+    try:
+        helper.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.incr("n")
+    finally:
+        helper.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert line.outcomes() == [1]
+    assert later == []
+    assert client.incr("n") == 3
+    stats = client.pool_stats()
+    assert (stats.in_use, stats.idle, stats.made, stats.lost, stats.unknown) == (0, 1, 1, 0, 0)
+
+
+def test_closing_the_client_under_way_settles_everybody(server: Embedded, connect_to: Any) -> None:
+    client = connect_to(server, pool_size=2, deadline_s=10.0)
+    enough, bad = threading.Event(), []
+
+    def ask(number: int) -> None:
+        while not enough.is_set():
+            try:
+                assert client.echo(str(number)) == str(number).encode()
+            except Exception as error:
+                bad.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        client.close()
+        time.sleep(0.005)
+    enough.set()
+    for thread in threads:
+        thread.join()
+    assert bad == []
+    assert client.pool_stats().in_use == 0
