@@ -19,6 +19,11 @@ MOST_BYTES_IN_FLIGHT = 16 * 2**20
 # How often deadlines are looked at, in seconds; a timer for each call would cost more than the call.
 _TICK_S = 0.02
 
+# How many replies are handed out in one turn of the loop. Each makes three objects that live until its task has run: a few hundred of them
+# set off no garbage collection, thousands do, and those took a third of the time of 10,000 callers.
+_ANSWERED_IN_A_TURN = 256
+
+# How many calls of a lost connection are told so in one turn: all at once would keep others past their deadlines.
 _FAILED_IN_A_TURN = 64
 
 _NOT_ENOUGH = object()
@@ -68,7 +73,7 @@ class Line(asyncio.Protocol):
         self._unwritten: list[bytes] = []
         self._heard = True
         self._heard_s = 0.0
-        self._ticking = False
+        self._ticking = self._answering = False
         self._draining = False
         self._why: Exception | None = None
 
@@ -121,12 +126,13 @@ class Line(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is in flight; each caller decides what follows."""
         self.open = False
+        self._answer(len(self.in_flight))  # what had come before
         self._on_end(self)
         lost, self.in_flight = self.in_flight, deque()
         self._fail(lost, f"connection lost: {self._why or error or 'the server closed the connection'}")
 
     def _fail(self, lost: deque[Call], reason: str) -> None:
-        """Fail calls, the oldest first, and a few in each turn of the loop: thousands at once would keep others past their deadlines."""
+        """Fail calls, the oldest first."""
         for _ in range(min(_FAILED_IN_A_TURN, len(lost))):
             future = lost.popleft().future
             if not future.done():
@@ -135,13 +141,19 @@ class Line(asyncio.Protocol):
             self.loop.call_soon(self._fail, lost, reason)
 
     def data_received(self, data: bytes) -> None:
-        """Match replies with callers, in order."""
+        """Be told by asyncio what the server has sent."""
         self._heard = True
+        self._reader.feed(data)
+        if not self._answering:
+            self._answer(_ANSWERED_IN_A_TURN)
+
+    def _answer(self, most: int) -> None:
+        """Match so many replies with callers, in order; the others follow in the next turn of the loop."""
+        self._answering = False
         slow_s = time.monotonic() - self._slow_call_s
         in_flight, gets = self.in_flight, self._reader.gets
         answered = 0
         try:
-            self._reader.feed(data)
             while in_flight:
                 call = in_flight.popleft()
                 try:
@@ -155,11 +167,16 @@ class Line(asyncio.Protocol):
                     in_flight.appendleft(call)
                     continue
                 answered += call.size
+                most -= 1
                 future = call.future
                 if not future.done():
                     future.set_result(reply)
                     if call.began_s < slow_s and not isinstance(reply, Exception):
                         self._on_slow(call)
+                if not most:
+                    self._answering = True  # what comes meanwhile waits behind
+                    self.loop.call_soon(self._answer, _ANSWERED_IN_A_TURN)
+                    break
             else:
                 self._check_silent()
         except redis.InvalidResponse as error:  # where the next reply begins can't be told
