@@ -202,6 +202,7 @@ class AsyncPool(ConnectionPool):
 
     async def aclose(self) -> None:
         """Close every connection, and the line."""
+        self.bind()  # those of a loop that is over can't be closed any more
         self.multiplexer.close()
         await super().aclose()
 

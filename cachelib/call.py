@@ -116,7 +116,7 @@ class Call:
     def succeeded(self) -> None:
         """Tell the journal if the call has taken long, beyond what it asked the server to block."""
         duration_s = time.monotonic() - self.began_s
-        if duration_s - (self.reply_until_s - self.until_s) > self.config.slow_call_s:
+        if self.commands and duration_s - (self.reply_until_s - self.until_s) > self.config.slow_call_s:
             self.journal.tell(SlowCall(self.config.endpoint, self.name, duration_s))
 
     def after(self, error: Exception) -> float:

@@ -70,6 +70,7 @@ class Line(asyncio.Protocol):
         )
         self.in_flight: deque[Call] = deque()
         self.bytes_in_flight = 0
+        self._asked = 0  # how many of them were sent before the last bytes came, so that those may hold their replies
         self._unwritten: list[bytes] = []
         self._heard = True
         self._heard_s = 0.0
@@ -129,6 +130,7 @@ class Line(asyncio.Protocol):
         self._answer(len(self.in_flight))  # what had come before
         self._on_end(self)
         lost, self.in_flight = self.in_flight, deque()
+        self._asked = self.bytes_in_flight = 0
         self._fail(lost, f"connection lost: {self._why or error or 'the server closed the connection'}")
 
     def _fail(self, lost: deque[Call], reason: str) -> None:
@@ -144,6 +146,7 @@ class Line(asyncio.Protocol):
         """Be told by asyncio what the server has sent."""
         self._heard = True
         self._reader.feed(data)
+        self._asked = len(self.in_flight)
         if not self._answering:
             self._answer(_ANSWERED_IN_A_TURN)
 
@@ -154,12 +157,15 @@ class Line(asyncio.Protocol):
         in_flight, gets = self.in_flight, self._reader.gets
         answered = 0
         try:
-            while in_flight:
+            while self._asked:
                 call = in_flight.popleft()
                 try:
                     reply = gets(False) if call.raw else gets()
                 except UnicodeDecodeError as error:  # it was read, and concerns its own caller only
                     reply = error
+                except redis.InvalidResponse:
+                    in_flight.appendleft(call)
+                    raise
                 if reply is _NOT_ENOUGH:
                     in_flight.appendleft(call)
                     break
@@ -168,6 +174,7 @@ class Line(asyncio.Protocol):
                     continue
                 answered += call.size
                 most -= 1
+                self._asked -= 1
                 future = call.future
                 if not future.done():
                     future.set_result(reply)

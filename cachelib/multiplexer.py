@@ -11,7 +11,7 @@ import redis
 from cachelib.call import Call
 from cachelib.config import Config
 from cachelib.errors import Refused, Unavailable
-from cachelib.events import Event, Journal, SlowCall
+from cachelib.events import Event, Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.line import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Line
 from cachelib.outage import DEMOTION_PACE_S, Outage
@@ -170,7 +170,7 @@ class Multiplexer:
             decode_responses=self._decode_responses,
             silence_s=config.deadline_s,
             slow_call_s=config.slow_call_s,
-            on_slow=self._tell_slow,
+            on_slow=Call.succeeded,
             on_room=self._let_in,
             on_end=self._ended,
         )
@@ -213,9 +213,6 @@ class Multiplexer:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(type(error)(str(error)))
-
-    def _tell_slow(self, call: Call) -> None:
-        self._tell(SlowCall(self._config.endpoint, call.name, time.monotonic() - call.began_s))
 
     def _tell(self, event: Event | None) -> None:
         if event is not None:
