@@ -244,8 +244,8 @@ class AsyncPool(ConnectionPool):
         return True
 
     async def _connect(self, connection: AsyncConnection, call: Call) -> None:
-        # While the server is away only the line's prober tries to connect; all others wait for it.
-        if self.multiplexer.away:
+        # Only the line's prober tries a server that may be away; all others wait for it.
+        if not self.multiplexer.connected:
             await self.multiplexer.admit(call)
         async with asyncio.timeout(left_s(call.until_s)):
             await connection.connect()

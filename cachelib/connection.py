@@ -3,6 +3,7 @@
 import random
 import select
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from redis.connection import Connection, SSLConnection
 
 from cachelib.call import Call, current_call
 from cachelib.config import Config
-from cachelib.handshake import check_answer, greeting
+from cachelib.handshake import check_answer, greeting, untrusted
 from cachelib.wire import pack
 
 # The socket's time-out is changed only where it would end a call later than this, in seconds: changing it is a system call.
@@ -189,7 +190,10 @@ class BoundedSSLConnection(BoundedConnection, SSLConnection):
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
         sock.settimeout(self.socket_connect_timeout)
-        return super()._wrap_socket_with_ssl(sock)
+        try:
+            return super()._wrap_socket_with_ssl(sock)
+        except ssl.SSLCertVerificationError as error:
+            raise untrusted(self.config, error) from error
 
 
 def _introduce(connection: BoundedConnection) -> None:

@@ -1,5 +1,6 @@
 """What a new connection says first, in one write, and what the answers mean; it is the same for threads and for asyncio."""
 
+import ssl
 from typing import Any
 
 import redis
@@ -18,6 +19,11 @@ def greeting(config: Config) -> tuple[tuple[str, ...], ...]:
         hello += ("AUTH", config.username or "default", config.password.reveal())
     select = (("SELECT", str(config.db)),) if config.db else ()
     return (hello, *select, ("PING",))
+
+
+def untrusted(config: Config, error: ssl.SSLCertVerificationError) -> Refused:
+    """Say that a server's certificate is not accepted, which another attempt would not change."""
+    return Refused(f"the certificate of {config.endpoint} is not trusted: {error.verify_message}. Check REDIS_TLS_CA_FILE and REDIS_HOST.")
 
 
 def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:

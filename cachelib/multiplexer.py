@@ -12,7 +12,7 @@ from cachelib.call import Call
 from cachelib.config import Config
 from cachelib.errors import Refused, Unavailable
 from cachelib.events import Event, Journal
-from cachelib.handshake import check_answer, greeting
+from cachelib.handshake import check_answer, greeting, untrusted
 from cachelib.line import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Line
 from cachelib.outage import DEMOTION_PACE_S, Outage
 from cachelib.wire import pack
@@ -183,6 +183,8 @@ class Multiplexer:
                 answers = await asyncio.gather(*sent)
         except BaseException as error:
             line.abort()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise untrusted(config, error) from error
             if isinstance(error, TimeoutError):
                 raise redis.TimeoutError(f"not connected within {config.connect_timeout_s:g} s") from error
             raise

@@ -1,5 +1,6 @@
 """The client against real servers: a drop-in `redis.Redis` that survives kills, restarts and refusals."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from cachelib import Client, Config, OutcomeUnknown, Refused, Unavailable, connect, deadline
+from cachelib import Client, Config, OutcomeUnknown, Refused, Unavailable, connect, connect_async, deadline
 from runbook.targets.base import TargetError
 from runbook.targets.embedded import Embedded
 
@@ -562,8 +563,33 @@ def test_tls_connection_is_as_good_as_any(
 
 def test_server_whose_certificate_is_not_trusted_is_not_used(tls_server: tuple[Embedded, int], connect_to: Any) -> None:
     server, port = tls_server
-    with pytest.raises(Unavailable, match="certificate verify failed"):
-        connect_to(server, port=port, tls=True, deadline_s=0.5, backoff_base_s=100.0, backoff_cap_s=100.0).incr("n")
+    client = connect_to(server, port=port, tls=True, deadline_s=30.0)
+    started_s = time.monotonic()
+    with pytest.raises(Refused, match=r"is not trusted: self-signed certificate\. Check REDIS_TLS_CA_FILE"):
+        client.incr("n")
+
+    async def ask() -> None:
+        async with connect_async(client.connection_pool.config) as other:
+            for call in (other.incr("n"), other.pipeline().incr("n").execute()):
+                with pytest.raises(Refused, match="is not trusted"):
+                    await call
+
+    asyncio.run(ask())
+    assert time.monotonic() - started_s < 15.0  # at once, not at the deadline
+
+
+def test_asyncio_client_speaks_tls(tls_server: tuple[Embedded, int], certificate: tuple[Path, Path], connect_to: Any) -> None:
+    server, port = tls_server
+    config = connect_to(server, port=port, tls=True, tls_ca_file=certificate[0], deadline_s=5.0).connection_pool.config
+
+    async def ask() -> None:
+        async with connect_async(config) as client:
+            assert await client.set("k", "v" * 1_000_000)
+            assert len(await client.get("k")) == 1_000_000
+            assert await client.pipeline().incr("n").incr("n").execute() == [1, 2]
+            assert sorted(await asyncio.gather(*(client.incr("n") for _ in range(500)))) == list(range(3, 503))
+
+    asyncio.run(ask())
 
 
 def test_tls_handshake_ends_at_the_deadline(server: Embedded, connect_to: Any, paused: Any) -> None:
