@@ -15,6 +15,7 @@ from cachelib.commands import PLAIN, blocking_s, command_name
 from cachelib.config import Config
 from cachelib.errors import Unavailable
 from cachelib.events import Journal, Observer
+from cachelib.line import SETTLED
 from cachelib.pool import PoolStats
 from cachelib.wire import pack, parse
 
@@ -66,13 +67,13 @@ class AsyncClient(redis.asyncio.Redis):
         packed, raw = pack(args), NEVER_DECODE in options
         while True:
             try:
-                line = pool.multiplexer.ready() or await pool.bind().admit(current)
-                reply = await line.send(current, packed, raw)
+                reply = await pool.bind().send(current, packed, raw)
                 if isinstance(reply, Exception) and isinstance(reply, NOT_SERVED):
-                    pool.multiplexer.demote(line)
+                    pool.multiplexer.demote()
                     raise reply
                 break
             except (redis.RedisError, OSError) as error:
+                current.future = SETTLED  # or call, future, error and this frame are a circle, which only the garbage collector ends
                 wait_s = current.after(error)
             await asyncio.sleep(wait_s)
         return parse(self.response_callbacks, args[0], reply, options)

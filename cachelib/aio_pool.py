@@ -246,7 +246,7 @@ class AsyncPool(ConnectionPool):
     async def _connect(self, connection: AsyncConnection, call: Call) -> None:
         # Only the line's prober tries a server that may be away; all others wait for it.
         if not self.multiplexer.connected:
-            await self.multiplexer.admit(call)
+            await self.multiplexer.connected_for(call)
         async with asyncio.timeout(left_s(call.until_s)):
             await connection.connect()
         connection.retire_s = time.monotonic() + self.config.connection_max_age_s

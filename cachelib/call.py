@@ -39,6 +39,10 @@ class Away(redis.ConnectionError):
         self.since = since
 
 
+class Closed(Away):
+    """The client was closed under a call."""
+
+
 class Call:
     """What is known of one call: a command, or a batch of them.
 

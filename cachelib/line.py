@@ -10,7 +10,7 @@ import hiredis
 import redis
 from redis.connection import DefaultParser
 
-from cachelib.call import Call
+from cachelib.call import Call, Closed
 
 # How many commands may be unanswered, and how many bytes of them, before further callers wait.
 MOST_IN_FLIGHT = 16_384
@@ -27,6 +27,15 @@ _ANSWERED_IN_A_TURN = 256
 _FAILED_IN_A_TURN = 64
 
 _NOT_ENOUGH = object()
+
+
+class _Settled:
+    def done(self) -> bool:
+        return True
+
+
+# In the place of the future of a call that has ended, and keeps its place on the line.
+SETTLED: Any = _Settled()
 
 
 class Line(asyncio.Protocol):
@@ -47,6 +56,7 @@ class Line(asyncio.Protocol):
         loop: that it belongs to.
         in_flight: the calls whose reply is due, in the order in which they were sent; some have been given up by their callers.
         bytes_in_flight: how many bytes of commands they are.
+        retirement: the timer of whoever replaces it for its age; ends with it.
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Line(asyncio.Protocol):
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.open = False
+        self.retirement: asyncio.TimerHandle | None = None
         self._silence_s, self._slow_call_s = silence_s, slow_call_s
         self._on_slow, self._on_room, self._on_end = on_slow, on_room, on_end
         self._transport: Any = None
@@ -82,18 +93,23 @@ class Line(asyncio.Protocol):
         """Return how many more commands may be sent without waiting."""
         return MOST_IN_FLIGHT - len(self.in_flight) if self.bytes_in_flight < MOST_BYTES_IN_FLIGHT else 0
 
-    def send(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
+    def send(self, call: Call, packed: bytes, raw: bool, future: asyncio.Future[Any] | None = None) -> asyncio.Future[Any]:
         """Send a command with all others of this loop tick.
 
         Args:
             call: is marked as sent; its deadline bounds the reply. One call has one command in flight.
             packed: the command as bytes of the protocol.
             raw: whether the reply stays `bytes`.
+            future: takes the reply, of a caller who waits for it already and has a timer for its deadline.
 
         Returns:
             The reply to come, an error reply included; it fails with a `redis.ConnectionError` or `redis.TimeoutError`.
         """
-        future: asyncio.Future[Any] = self.loop.create_future()
+        if future is None:
+            future = self.loop.create_future()
+            if not call.patient or call.attempts > 1:  # it may end before those ahead of it
+                timer = self.loop.call_later(max(0.0, call.left_s()), _expire, future)
+                future.add_done_callback(lambda _: timer.cancel())
         if not self._unwritten:
             self.loop.call_soon(self._flush)
         self._unwritten.append(packed)
@@ -101,9 +117,6 @@ class Line(asyncio.Protocol):
         self.bytes_in_flight += size
         call.future, call.raw, call.size, call.sent = future, raw, size, True
         self.in_flight.append(call)
-        if not call.patient or call.attempts > 1:  # it may end before those ahead of it
-            timer = self.loop.call_later(max(0.0, call.left_s()), _expire, future)
-            future.add_done_callback(lambda _: timer.cancel())
         return future
 
     def drain(self) -> None:
@@ -128,19 +141,24 @@ class Line(asyncio.Protocol):
         """Fail what is in flight; each caller decides what follows."""
         self.open = False
         self._answer(len(self.in_flight))  # what had come before
+        if self.retirement is not None:
+            self.retirement.cancel()
         self._on_end(self)
         lost, self.in_flight = self.in_flight, deque()
         self._asked = self.bytes_in_flight = 0
-        self._fail(lost, f"connection lost: {self._why or error or 'the server closed the connection'}")
+        if isinstance(self._why, Closed):
+            self._fail(lost, Closed, str(self._why))
+        else:
+            self._fail(lost, redis.ConnectionError, f"connection lost: {self._why or error or 'the server closed the connection'}")
 
-    def _fail(self, lost: deque[Call], reason: str) -> None:
+    def _fail(self, lost: deque[Call], kind: type[redis.ConnectionError], reason: str) -> None:
         """Fail calls, the oldest first."""
         for _ in range(min(_FAILED_IN_A_TURN, len(lost))):
             future = lost.popleft().future
             if not future.done():
-                future.set_exception(redis.ConnectionError(reason))
+                future.set_exception(kind(reason))
         if lost:
-            self.loop.call_soon(self._fail, lost, reason)
+            self.loop.call_soon(self._fail, lost, kind, reason)
 
     def data_received(self, data: bytes) -> None:
         """Be told by asyncio what the server has sent."""

@@ -1,24 +1,45 @@
 """The line that all callers of an asyncio client share: connected by one prober, replaced when it is lost or old, with room for so many."""
 
 import asyncio
+import contextvars
 import random
 import ssl
 import time
 from collections import deque
+from typing import Any
 
 import redis
 
-from cachelib.call import Call
+from cachelib.call import Call, Closed
 from cachelib.config import Config
 from cachelib.errors import Refused, Unavailable
 from cachelib.events import Event, Journal
 from cachelib.handshake import check_answer, greeting, untrusted
-from cachelib.line import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Line
+from cachelib.line import MOST_IN_FLIGHT, Line
 from cachelib.outage import DEMOTION_PACE_S, Outage
 from cachelib.wire import pack
 
-# A thousand callers let in at once would keep others past their deadlines.
+# So many callers who waited are let in at once: all of them would keep others past their deadlines.
 _LET_IN_IN_A_TURN = 512
+
+
+class _Waiter:
+    """A call that waits for the line, or for room on it; its reply, or what became of it, is the result of `call.future`.
+
+    Attributes:
+        call: that waits.
+        packed: its command; empty where it waits for the line to be there, and sends nothing on it.
+        raw: whether its reply stays `bytes`.
+        queued: whether it still waits.
+        timer: ends it at its deadline, wherever it is then.
+    """
+
+    __slots__ = ("call", "packed", "queued", "raw", "timer")
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self, call: Call, packed: bytes, raw: bool) -> None:
+        self.call, self.packed, self.raw, self.queued = call, packed, raw, True
 
 
 class Multiplexer:
@@ -39,7 +60,9 @@ class Multiplexer:
         self._demoted_s = 0.0
         self._outage = Outage(config)
         self._line: Line | None = None
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._draining: set[Line] = set()
+        self._waiters: deque[_Waiter] = deque()
+        self._gone = 0  # of the waiters, those who have given up
         self._prober: asyncio.Task[None] | None = None
 
     @property
@@ -60,86 +83,119 @@ class Multiplexer:
     @property
     def waiting(self) -> int:
         """How many callers wait for the line."""
-        return sum(not waiter.done() for waiter in self._waiters)
+        return sum(not waiter.call.future.done() for waiter in self._waiters)
 
-    def ready(self) -> Line | None:
-        """Return the line if a caller may use it at once."""
-        line = self._line
-        if (
-            line is None
-            or self._waiters
-            or not line.open
-            or len(line.in_flight) >= MOST_IN_FLIGHT
-            or line.bytes_in_flight >= MOST_BYTES_IN_FLIGHT
-            or line.loop is not asyncio.get_running_loop()
-        ):
-            return None
-        return line
+    def send(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
+        """Send a command at once if the line has room, else when those who came before have been let in.
 
-    async def admit(self, call: Call) -> Line:
-        """Return the line once it is there and has room, in order.
+        Args:
+            call: is marked as sent when it is; its deadline bounds the whole.
+            packed: the command as bytes of the protocol.
+            raw: whether the reply stays `bytes`.
 
-        Raises:
-            Away: the server is away until the call's deadline.
-            Unavailable: it does not answer fast enough.
-            Refused: it refused the login or the database.
+        Returns:
+            The reply to come, an error reply included. It fails with `Refused`; `Away`, where the server is away until the deadline;
+            `Unavailable`, where it does not answer fast enough; redis.ConnectionError or redis.TimeoutError, where the reply was lost.
         """
-        while True:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            self._let_in()
-            try:
-                async with asyncio.timeout(max(0.0, call.left_s())):
-                    await waiter
-            except TimeoutError:
-                if self.away:
-                    raise self._outage.away() from None
-                if self._line is None:
-                    raise redis.TimeoutError("not connected by the deadline") from None
-                raise Unavailable(
-                    f"{call.name} found no room on the line to {self._config.endpoint} within {time.monotonic() - call.began_s:.3g} s, and "
-                    f"changed nothing: up to {MOST_IN_FLIGHT} commands are unanswered. Send less, or find out what makes the server slow."
-                ) from None
-            finally:
-                self._let_in()  # this one may have left the queue
-            if self._line is not None and self._line.open:
-                return self._line
+        line = self._line
+        if line is not None and line.open and not self._waiters and line.room() > 0:
+            return line.send(call, packed, raw)
+        return self._queue_up(call, packed, raw)
 
-    def demote(self, line: Line) -> None:
-        """Give a line up whose server was a master once, or loads its data; not more often than a new one may be worth it."""
+    async def connected_for(self, call: Call) -> None:
+        """Return once the line is there; raise as `send` where it is not by the deadline."""
+        await self._queue_up(call, b"", False)
+
+    def demote(self) -> None:
+        """Give the line up whose server was a master once, or loads its data; not more often than a new one may be worth it."""
         now_s = time.monotonic()
-        if line is self._line and now_s - self._demoted_s >= DEMOTION_PACE_S:
+        if now_s - self._demoted_s >= DEMOTION_PACE_S:
             self._demoted_s = now_s
-            self._line = None
-            line.drain()
+            self._replace()
 
     def close(self) -> None:
-        """End the line and everybody's waiting."""
+        """End the lines, all calls on them, and everybody's waiting."""
+        closed = Closed("the client was closed")
         if self._prober is not None:
             self._prober.cancel()
+        for line in (self._line, *self._draining):
+            if line is not None:
+                line.abort(closed)
+        self._line = None
+        self._fail_waiters(closed)
+
+    def _replace(self) -> None:
         line, self._line = self._line, None
         if line is not None:
-            line.abort(redis.ConnectionError("the client was closed"))
-        self._fail_waiters(redis.ConnectionError("the client was closed"))
+            self._draining.add(line)
+            line.drain()
+
+    def _queue_up(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        call.future = loop.create_future()
+        waiter = _Waiter(call, packed, raw)
+        waiter.timer = loop.call_later(max(0.0, call.left_s()), self._expire, waiter)
+        call.future.add_done_callback(lambda _: self._left(waiter))
+        self._waiters.append(waiter)
+        self._let_in()
+        return call.future
+
+    def _expire(self, waiter: _Waiter) -> None:
+        call = waiter.call
+        if call.future.done():
+            return
+        error: redis.RedisError
+        if not waiter.queued:
+            error = redis.TimeoutError("no reply by the deadline")
+        elif self.away:
+            error = self._outage.away()
+        elif self._line is None:
+            error = redis.TimeoutError("not connected by the deadline")
+        else:
+            error = Unavailable(
+                f"{call.name} found no room on the line to {self._config.endpoint} within {time.monotonic() - call.began_s:.3g} s, and "
+                f"changed nothing: up to {MOST_IN_FLIGHT} commands are unanswered. Send less, or find out what makes the server slow."
+            )
+        call.future.set_exception(error)
+
+    def _left(self, waiter: _Waiter) -> None:
+        """Forget one who has a reply, or has given up; those in the middle of the queue when they are many."""
+        waiter.timer.cancel()
+        if waiter.queued:
+            self._gone += 1
+            if self._gone > 100 and self._gone > len(self._waiters) / 2:
+                self._waiters = deque(other for other in self._waiters if not other.call.future.done())
+                self._gone = 0
+            self._let_in()
 
     def _let_in(self) -> None:
         """Let waiters in while there is room; where there is no line, see that somebody connects."""
         waiters, line = self._waiters, self._line
-        while waiters and waiters[0].done():
+        while waiters and waiters[0].call.future.done():
             waiters.popleft()
+            self._gone -= 1
         if not waiters:
             return
         if line is None:
             if self._prober is None:
-                self._prober = asyncio.get_running_loop().create_task(self._probe())
+                # Not in the context of the caller, whose deadline is not that of the others.
+                self._prober = asyncio.get_running_loop().create_task(self._probe(), context=contextvars.Context())
             return
-        room = min(line.room(), _LET_IN_IN_A_TURN)
-        while waiters and room > 0:
+        if not line.open:
+            return  # it has just ended, and is about to tell
+        for _ in range(_LET_IN_IN_A_TURN):
+            if not waiters or line.room() <= 0:
+                return
             waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                room -= 1
-        if waiters and not line.in_flight:  # no reply will call us again
+            if waiter.call.future.done():
+                self._gone -= 1
+                continue
+            waiter.queued = False
+            if waiter.packed:
+                line.send(waiter.call, waiter.packed, waiter.raw, waiter.call.future)
+            else:
+                waiter.call.future.set_result(None)
+        if not line.in_flight:  # no reply will call us again
             line.loop.call_soon(self._let_in)
 
     async def _probe(self) -> None:
@@ -194,10 +250,11 @@ class Multiplexer:
         except redis.RedisError:
             line.abort()
             raise
-        loop.call_later(config.connection_max_age_s * random.uniform(0.9, 1.0), self._retire, line)
+        line.retirement = loop.call_later(config.connection_max_age_s * random.uniform(0.9, 1.0), self._retire, line)
         return line
 
     def _ended(self, line: Line) -> None:
+        self._draining.discard(line)
         if line is self._line:
             self._line = None
             self.lost += 1
@@ -205,16 +262,17 @@ class Multiplexer:
 
     def _retire(self, line: Line) -> None:
         if line is self._line:
-            self._line = None
             self.retired += 1
-            line.drain()
+            self._replace()
             self._let_in()
 
     def _fail_waiters(self, error: redis.RedisError) -> None:
         waiters, self._waiters = self._waiters, deque()
+        self._gone = 0
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(type(error)(str(error)))
+            waiter.queued = False
+            if not waiter.call.future.done():
+                waiter.call.future.set_exception(type(error)(str(error)))
 
     def _tell(self, event: Event | None) -> None:
         if event is not None:
