@@ -9,7 +9,7 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline, PubSub
 from redis.client import NEVER_DECODE
 
-from cachelib.aio_pool import AsyncPool, left_s, run
+from cachelib.aio_pool import AsyncConnection, AsyncPool, left_s, run
 from cachelib.call import NOT_SERVED, Call, explicit_until_s
 from cachelib.commands import PLAIN, blocking_s, command_name
 from cachelib.config import Config
@@ -86,9 +86,23 @@ class AsyncClient(redis.asyncio.Redis):
         self.connection_pool.bind()
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return await super().execute_command(*args, **options)
-        # Not `super()` in a lambda, which has none.
-        execute = super().execute_command
-        return await run(self._call([args], blocking_s(args)), lambda: execute(*args, **options))
+        execute, current = super().execute_command, self._call([args], blocking_s(args))
+
+        async def attempt() -> Any:
+            held = self.connection  # by `client.client()`, so that the pool can't look after it
+            if isinstance(held, AsyncConnection):
+                await self.connection_pool.connected(held, current)
+            return await execute(*args, **options)
+
+        return await run(current, attempt)
+
+    async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
+        """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
+        try:
+            return await super().parse_response(connection, command_name, **options)
+        except redis.ReadOnlyError:
+            await self.connection_pool.demote(connection)
+            raise
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
         """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
@@ -144,12 +158,16 @@ class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annota
         """Send one command at once, as between WATCH and MULTI; a lost connection has lost the WATCH, so nothing is repeated."""
         watching = self.watching
 
+        current = self._call([args], repeatable=not watching)
+
         async def attempt() -> Any:
             await self._check_watch()
+            if isinstance(self.connection, AsyncConnection) and not self.connection.is_connected:
+                await self.connection_pool.connected(self.connection, current)
             return await Pipeline.immediate_execute_command(self, *args, **options)
 
         try:
-            return await run(self._call([args], repeatable=not watching), attempt)
+            return await run(current, attempt)
         except Unavailable as error:
             if watching:  # what redis-py raises, so that its users' loops begin the transaction again
                 await self.reset()
@@ -174,9 +192,21 @@ class _PubSub(PubSub):
 
     connection_pool: AsyncPool
 
+    async def connect(self) -> None:
+        """See that there is a connection."""
+        await self._reconnected()
+        await super().connect()
+
+    async def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
+        """Read a message as redis-py does."""
+        await self._reconnected()
+        return await super().parse_response(block, timeout)
+
+    async def _reconnected(self) -> None:
+        if self.connection is not None and not self.connection.is_connected:
+            await self.connection_pool.reconnect(self.connection)
+
     async def _execute(self, conn: Any, command: Any, *args: Any, **options: Any) -> Any:
-        if not conn.is_connected:
-            await self.connection_pool.reconnect(conn)
         try:
             return await command(*args, **options)
         except redis.AuthenticationError:

@@ -1,6 +1,7 @@
 """Connections of their own for asyncio callers that can't share one: blocking commands, subscriptions, WATCH, pipelines."""
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -17,10 +18,14 @@ from cachelib.errors import PoolExhausted
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
+from cachelib.outage import DEMOTION_PACE_S
 from cachelib.pool import PoolStats, events_counted
 from cachelib.wire import pack
 
 T = TypeVar("T")
+
+# So many seconds after its deadline a whole attempt is cancelled.
+_SLACK_S = 0.005
 
 
 async def run(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -32,7 +37,8 @@ async def run(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
     with under_way(call):
         while True:
             try:
-                async with asyncio.timeout(left_s(call.reply_until_s)):
+                # Waiting for a connection and making one end by themselves, and say why.
+                async with asyncio.timeout(left_s(call.reply_until_s + _SLACK_S)):
                     reply = await attempt()
                 break
             except TimeoutError:
@@ -55,11 +61,16 @@ class AsyncConnection(Connection):
     Args:
         config: where to.
         options: of redis-py's connection.
+
+    Attributes:
+        up: whether the pool counts it as connected.
+        retire_s: when it is replaced, on the clock of `time.monotonic`.
     """
 
     def __init__(self, *, config: Config, **options: Any) -> None:
         self.config = config
         self.greeting = True
+        self.up = False
         self.retire_s = float("inf")
         super().__init__(redis_connect_func=_introduce, **options)
 
@@ -69,7 +80,11 @@ class AsyncConnection(Connection):
             await self.connect_check_health(check_health=False)
         if (call := current_call()) and not self.greeting:
             call.sent = True
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:  # so says uvloop where a transport has been closed
+            await self.disconnect(nowait=True)
+            raise redis.ConnectionError(str(error)) from error
 
 
 class AsyncSSLConnection(AsyncConnection, SSLConnection):
@@ -111,6 +126,7 @@ class AsyncPool(ConnectionPool):
     def __init__(self, config: Config, journal: Journal, *, decode_responses: bool = False) -> None:
         self.config, self.journal, self._decode_responses = config, journal, decode_responses
         self._made = self._lost = self._retired = self._waiting = 0
+        self._demoted_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         tls: dict[str, Any] = {}
         if config.tls:
@@ -189,7 +205,26 @@ class AsyncPool(ConnectionPool):
             Refused: the server refused the login or the database.
         """
         call = Call(self.config, self.journal, ())
-        await run(call, lambda: self._connect(connection, call))
+        await run(call, lambda: self.connected(connection, call))
+
+    async def connected(self, connection: AsyncConnection, call: Call) -> None:
+        """Connect a connection that its caller keeps, if it was lost, once the server is there.
+
+        Raises:
+            Refused: the server refused the login or the database.
+            redis.ConnectionError, redis.TimeoutError: it could not be made.
+        """
+        if await self._is_stale(connection):
+            await connection.disconnect(nowait=True)
+        if not connection.is_connected:
+            await self._connect(connection, call)
+
+    async def demote(self, connection: AsyncConnection) -> None:
+        """Give a connection up whose server was a master once; not more often than a new one may be worth it."""
+        now_s = time.monotonic()
+        if now_s - self._demoted_s >= DEMOTION_PACE_S:
+            self._demoted_s = now_s
+            await connection.disconnect(nowait=True)
 
     async def release(self, connection: Any) -> None:
         """Give a connection back."""
@@ -198,6 +233,7 @@ class AsyncPool(ConnectionPool):
         try:
             await super().release(connection)
         finally:
+            self._count_lost(connection)
             self._room.release()
 
     async def aclose(self) -> None:
@@ -221,33 +257,39 @@ class AsyncPool(ConnectionPool):
             self._waiting -= 1
         connection = self.get_available_connection()
         try:
-            if connection.is_connected and not await self._is_usable(connection):
+            if connection.is_connected and time.monotonic() > connection.retire_s:
+                self._retired += 1
+                connection.up = False
                 await connection.disconnect(nowait=True)
-            if not connection.is_connected:
-                await self._connect(connection, call)
+            await self.connected(connection, call)
         except BaseException:
             await self.release(connection)
             raise
         return connection
 
-    async def _is_usable(self, connection: AsyncConnection) -> bool:
+    async def _is_stale(self, connection: AsyncConnection) -> bool:
         try:
-            if await connection.can_read():  # the end of the stream, or a reply that nobody has read
-                self._lost += 1
-                return False
+            return connection.is_connected and await connection.can_read()  # the end of the stream, or a reply that nobody has read
         except (redis.RedisError, OSError):
+            return True
+
+    def _count_lost(self, connection: AsyncConnection) -> None:
+        if connection.up and not connection.is_connected:
+            connection.up = False
             self._lost += 1
-            return False
-        if time.monotonic() > connection.retire_s:
-            self._retired += 1
-            return False
-        return True
 
     async def _connect(self, connection: AsyncConnection, call: Call) -> None:
+        self._count_lost(connection)
         # Only the line's prober tries a server that may be away; all others wait for it.
         if not self.multiplexer.connected:
             await self.multiplexer.connected_for(call)
-        async with asyncio.timeout(left_s(call.until_s)):
-            await connection.connect()
-        connection.retire_s = time.monotonic() + self.config.connection_max_age_s
+        try:
+            async with asyncio.timeout(max(0.0, min(call.left_s(), self.config.connect_timeout_s))):
+                await connection.connect()
+        except TimeoutError:
+            await connection.disconnect(nowait=True)
+            raise redis.TimeoutError("not connected in time") from None
+        # All connections of a pool made at the same time shouldn't end at the same time.
+        connection.retire_s = time.monotonic() + self.config.connection_max_age_s * random.uniform(0.9, 1.0)
+        connection.up = True
         self._made += 1

@@ -161,12 +161,16 @@ class _Pipeline(Pipeline, Client):
         """Send one command at once, as between WATCH and MULTI; a lost connection has lost the WATCH, so nothing is repeated."""
         watching = self.watching
 
+        current = self._call([args], repeatable=not watching)
+
         def attempt() -> Any:
             self._check_watch()
+            if isinstance(self.connection, BoundedConnection) and not self.connection.is_connected:
+                self.connection_pool.await_connected(self.connection, current)
             return Pipeline.immediate_execute_command(self, *args, **options)
 
         try:
-            return call.run(self._call([args], repeatable=not watching), attempt)
+            return call.run(current, attempt)
         except Unavailable as error:
             if watching:  # what redis-py raises, so that its users' loops begin the transaction again
                 self.reset()

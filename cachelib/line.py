@@ -221,6 +221,8 @@ class Line(asyncio.Protocol):
 
     def _flush(self) -> None:
         chunks = self._unwritten
+        if self._transport.is_closing():
+            return  # all of them are about to be told; uvloop would raise here
         self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
         chunks.clear()
         if not self._ticking:

@@ -111,6 +111,7 @@ class Multiplexer:
         now_s = time.monotonic()
         if now_s - self._demoted_s >= DEMOTION_PACE_S:
             self._demoted_s = now_s
+            self.lost += self._line is not None
             self._replace()
 
     def close(self) -> None:
@@ -118,6 +119,7 @@ class Multiplexer:
         closed = Closed("the client was closed")
         if self._prober is not None:
             self._prober.cancel()
+            self._prober = None
         for line in (self._line, *self._draining):
             if line is not None:
                 line.abort(closed)
@@ -217,7 +219,8 @@ class Multiplexer:
                     self._tell(self._outage.over())
                     break
         finally:
-            self._prober = None
+            if self._prober is asyncio.current_task():
+                self._prober = None
             self._let_in()
 
     async def _connect(self) -> Line:

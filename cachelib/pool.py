@@ -301,6 +301,9 @@ class FairPool(redis.ConnectionPool):
 
     def _connected(self, connection: BoundedConnection, call: Call) -> bool:
         """Connect; return false where the server is away, which closes the gate."""
+        if connection.up:  # it was lost while its caller kept it
+            connection.up = False
+            self._lost += 1
         try:
             with under_way(call):
                 connection.connect()
