@@ -268,8 +268,11 @@ class AsyncPool(ConnectionPool):
         return connection
 
     async def _is_stale(self, connection: AsyncConnection) -> bool:
+        writer = connection._writer
+        if writer is None or writer.is_closing():
+            return True  # after a reset there is nothing to read
         try:
-            return connection.is_connected and await connection.can_read()  # the end of the stream, or a reply that nobody has read
+            return await connection.can_read()  # the end of the stream, or a reply that nobody has read
         except (redis.RedisError, OSError):
             return True
 

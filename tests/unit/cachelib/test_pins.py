@@ -26,6 +26,7 @@ USED = [
     (AsyncConnectionPool(), "_available_connections", "to count the idle ones"),
     (AsyncConnectionPool(), "_in_use_connections", "to know whose connection is given back"),
     (AsyncConnectionPool(), "_lock", "to renew it for another event loop"),
+    (redis.asyncio.Connection(), "_writer", "to see that an idle connection was reset"),
     (redis.Redis, "_execute_command", "to repeat it, where `execute_command` has to be ours"),
     (Pipeline, "_disconnect_raise_on_watching", "to keep it from inviting a second run of a transaction"),
     (Pipeline, "_disconnect_reset_raise_on_watching", "the same"),

@@ -1,0 +1,306 @@
+"""Many tasks on one line while the network breaks: whoever gets a reply gets its own, and no write is applied twice."""
+
+import asyncio
+import contextlib
+import dataclasses
+import gc
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from cachelib import AsyncClient, OutcomeUnknown, Unavailable, connect_async, deadline
+from runbook.drills.faults import Proxy, cutting_replies, delayed, half_open, losing_replies, refused, reset
+from runbook.targets.embedded import Embedded
+
+pytestmark = pytest.mark.timeout(60)
+
+# How late a failure may be on a noisy host; the design allows 0.05 s.
+SLACK_S = 0.5
+
+# Longer than any fault here lasts, so that what may be sent again succeeds.
+LONG_S = 5.0
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it, and fail if it leaves a task behind or an error that nobody has seen."""
+    problems: list[dict[str, Any]] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        await main()
+        until_s = time.monotonic() + 1.0
+        while len(asyncio.all_tasks()) > 1 and time.monotonic() < until_s:
+            await asyncio.sleep(0.001)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(watched())
+    assert problems == []
+
+
+@pytest.fixture
+def proxy(server: Embedded) -> Iterator[Proxy]:
+    with Proxy(server.config.port) as proxy:
+        yield proxy
+    gc.collect()  # what nobody has seen is told when it is collected
+
+
+@pytest.fixture
+def direct(server: Embedded) -> Iterator[Any]:
+    """redis-py's own client, past the proxy, to see what the server holds."""
+    with redis.Redis(port=server.config.port, decode_responses=True) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def client_behind(proxy: Proxy, server: Embedded, *, decode_responses: bool = False, **changes: Any) -> AsyncIterator[AsyncClient]:
+    config = dataclasses.replace(server.config, **{"port": proxy.port, "deadline_s": LONG_S, **changes})
+    client = connect_async(config, decode_responses=decode_responses, observers=[])
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def outcome_of(call: Callable[..., Awaitable[Any]], *args: Any, timeout_s: float | None = None) -> Any:
+    """Return a call's reply, or the error that it ended with."""
+    try:
+        with deadline(timeout_s) if timeout_s else contextlib.nullcontext():
+            return await call(*args)
+    except (redis.RedisError, asyncio.CancelledError) as error:
+        return error
+
+
+def word_of(number: int, size: int) -> str:
+    return f"{number};" * size
+
+
+def check_count(outcomes: list[Any], value: int) -> None:
+    """Compare what INCRs of one key have been told with its value."""
+    acknowledged = [outcome for outcome in outcomes if isinstance(outcome, int)]
+    unknown = [outcome for outcome in outcomes if isinstance(outcome, OutcomeUnknown | asyncio.CancelledError)]
+    assert {type(outcome) for outcome in outcomes} <= {int, OutcomeUnknown, asyncio.CancelledError, Unavailable}
+    assert len(set(acknowledged)) == len(acknowledged)  # no two got one reply
+    assert max(acknowledged, default=0) <= value
+    assert len(acknowledged) <= value <= len(acknowledged) + len(unknown)
+
+
+# --- whatever happens ---
+
+SIZES = st.sampled_from([1, 1, 30, 5000, 50_000])
+TIMEOUTS_S = st.sampled_from([None, None, None, 0.0005, 0.003, 0.01])
+ACTIONS = st.one_of(
+    st.tuples(st.just("echo"), st.integers(1, 30), SIZES, TIMEOUTS_S),
+    st.tuples(st.just("echo"), st.integers(1, 30), SIZES, st.none()),
+    st.tuples(st.just("count"), st.integers(1, 30), TIMEOUTS_S),
+    st.tuples(st.just("cancel"), st.integers(1, 20)),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.0, 0.0005, 0.002, 0.01])),
+    st.tuples(st.just("end"), st.sampled_from(["reset", "refused", "killed"])),
+    st.tuples(st.just("cut"), st.sampled_from([b"ECHO", b"INCR"]), st.sampled_from([0, 1, 3, 10, 2000, 70_000]), st.booleans()),
+)
+
+
+class Story:
+    """A client, the tasks that it has been given, and what was done to its network."""
+
+    def __init__(self, client: AsyncClient, proxy: Proxy, direct: Any, faults: contextlib.ExitStack) -> None:
+        self._client, self._proxy, self._direct, self._faults = client, proxy, direct, faults
+        self.words: dict[asyncio.Task[Any], tuple[str, float | None]] = {}
+        self.counting: list[asyncio.Task[Any]] = []
+
+    async def echo(self, many: int, size: int, timeout_s: float | None) -> None:
+        for _ in range(many):
+            word = word_of(len(self.words), size)
+            self.words[asyncio.create_task(outcome_of(self._client.echo, word, timeout_s=timeout_s))] = word, timeout_s
+
+    async def count(self, many: int, timeout_s: float | None) -> None:
+        for _ in range(many):
+            self.counting.append(asyncio.create_task(outcome_of(self._client.incr, "n", timeout_s=timeout_s)))
+
+    async def cancel(self, number: int) -> None:
+        running = [task for task in [*self.words, *self.counting] if not task.done()]
+        for task in running[number :: 1 + number]:
+            task.cancel()
+
+    async def wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def end(self, how: str) -> None:
+        if how == "killed":
+            self._direct.client_kill_filter(_type="normal", skipme=True)
+        else:
+            with reset(self._proxy) if how == "reset" else refused(self._proxy):
+                await asyncio.sleep(0.002)
+
+    async def cut(self, word: bytes, after_bytes: int, by_reset: bool) -> None:
+        self._faults.enter_context(cutting_replies(self._proxy, word, after_bytes, reset=by_reset))
+
+
+def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(server: Embedded, proxy: Proxy, direct: Any) -> None:
+    @settings(max_examples=200, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(st.lists(ACTIONS, min_size=15, max_size=40), st.booleans())
+    def hold(actions: list[tuple[Any, ...]], decode_responses: bool) -> None:
+        async def main() -> None:
+            direct.delete("n")
+            async with client_behind(proxy, server, decode_responses=decode_responses) as client:
+                with contextlib.ExitStack() as faults:
+                    story = Story(client, proxy, direct, faults)
+                    for name, *arguments in actions:
+                        await getattr(story, name)(*arguments)
+                    await asyncio.sleep(0.002)
+                replies, counted = [await asyncio.gather(*tasks, return_exceptions=True) for tasks in (story.words, story.counting)]
+                for got, (word, timeout_s) in zip(replies, story.words.values(), strict=True):
+                    if isinstance(got, Exception):
+                        assert type(got) is Unavailable
+                        assert timeout_s is not None
+                    elif not isinstance(got, asyncio.CancelledError):
+                        assert got == (word if decode_responses else word.encode())
+                check_count(counted, int(direct.get("n") or 0))
+
+        run(main)
+
+    hold()
+
+
+def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
+    server: Embedded, proxy: Proxy, direct: Any
+) -> None:
+    chance = random.Random(20)
+
+    async def main() -> None:
+        async with client_behind(proxy, server) as client:
+
+            async def work(number: int) -> list[Any]:
+                counted = []
+                for turn in range(40):
+                    word = word_of(1000 * number + turn, chance.choice((1, 10, 300)))
+                    assert await client.echo(word) == word.encode()
+                    await client.set(f"own-{number}", word)
+                    assert await client.get(f"own-{number}") == word.encode()
+                    counted.append(await outcome_of(client.incr, "n"))
+                return counted
+
+            async def give_up(number: int) -> None:
+                while not over.is_set():
+                    task = asyncio.create_task(outcome_of(client.echo, word_of(number, 1000)))
+                    await asyncio.sleep(chance.uniform(0.0, 0.004))
+                    task.cancel()
+
+            async def break_lines() -> None:
+                while not over.is_set():
+                    with chance.choice((reset, refused))(proxy):
+                        await asyncio.sleep(0.003)
+                    with cutting_replies(proxy, chance.choice((b"ECHO", b"INCR", b"GET")), chance.choice((0, 3, 40)), times=2):
+                        await asyncio.sleep(chance.uniform(0.01, 0.06))
+
+            over = asyncio.Event()
+            others = [asyncio.create_task(doing) for doing in (break_lines(), *map(give_up, range(20)))]
+            counted = await asyncio.gather(*(work(number) for number in range(300)))
+            over.set()
+            await asyncio.gather(*others)
+            outcomes = [outcome for each in counted for outcome in each]
+            assert client.pool_stats().lost >= 5
+            assert any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
+            check_count(outcomes, int(direct.get("n")))
+
+    run(main)
+
+
+# --- one fault at a time ---
+
+
+@pytest.mark.parametrize("by_reset", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("after_bytes", [0, 1, 9, 1_000_000])
+def test_callers_behind_a_reply_that_was_cut_get_their_own(after_bytes: int, by_reset: bool, server: Embedded, proxy: Proxy) -> None:
+    async def main() -> None:
+        async with client_behind(proxy, server) as client:
+            await client.ping()
+            words = [word_of(number, 1) for number in range(200)]
+            words[50] = "cut" * 1_000_000
+            with cutting_replies(proxy, b"cut", after_bytes, reset=by_reset) as cut:
+                replies = await asyncio.gather(*(client.echo(word) for word in words))
+            assert replies == [word.encode() for word in words]
+            assert (cut.replies, client.pool_stats().lost, client.pool_stats().made) == (1, 1, 2)
+
+    run(main)
+
+
+def test_late_replies_of_callers_who_gave_up_reach_nobody(server: Embedded, proxy: Proxy) -> None:
+    async def main() -> None:
+        async with client_behind(proxy, server) as client:
+            await client.ping()
+            with delayed(proxy, 0.2):
+                words = [word_of(number, 1) for number in range(600)]
+                tasks = [
+                    asyncio.create_task(outcome_of(client.echo, word, timeout_s=0.1 if number % 3 == 1 else None))
+                    for number, word in enumerate(words)
+                ]
+                await asyncio.sleep(0.05)
+                for task in tasks[2::3]:
+                    task.cancel()
+                outcomes = await asyncio.gather(*tasks)
+            assert outcomes[::3] == [word.encode() for word in words[::3]]
+            assert {type(outcome) for outcome in outcomes[1::3]} == {Unavailable}
+            assert {type(outcome) for outcome in outcomes[2::3]} == {asyncio.CancelledError}
+            assert client.pool_stats().made == 1
+
+    run(main)
+
+
+def test_writes_whose_replies_are_lost_are_applied_once_and_their_outcome_is_unknown(server: Embedded, proxy: Proxy, direct: Any) -> None:
+    async def main() -> None:
+        async with client_behind(proxy, server) as client:
+            await client.ping()
+            with losing_replies(proxy, b"lost") as lost:
+                before = [asyncio.create_task(outcome_of(client.incr, "n")) for _ in range(100)]
+                written = asyncio.create_task(outcome_of(client.rpush, "lost", "v"))
+                behind = [asyncio.create_task(outcome_of(client.incr, "n")) for _ in range(100)]
+                assert type(await written) is OutcomeUnknown
+                assert lost.replies == 1
+            outcomes = await asyncio.gather(*before, *behind)
+            assert outcomes[:100] == list(range(1, 101))
+            assert {type(outcome) for outcome in outcomes[100:]} == {OutcomeUnknown}
+            assert (direct.llen("lost"), direct.get("n")) == (1, "200")
+            assert await client.incr("n") == 201
+            assert client.pool_stats().unknown == 101
+
+    run(main)
+
+
+def test_line_that_went_silent_is_replaced_and_its_callers_end_at_their_deadline(server: Embedded, proxy: Proxy, direct: Any) -> None:
+    async def main() -> None:
+        async with client_behind(proxy, server, deadline_s=0.4) as client:
+            await client.ping()
+            with half_open(proxy):
+                started_s = time.monotonic()
+                read, written = await asyncio.gather(outcome_of(client.echo, "x"), outcome_of(client.incr, "n"))
+                took_s = time.monotonic() - started_s
+                assert (type(read), type(written)) == (Unavailable, OutcomeUnknown)
+                assert 0.36 < took_s < 0.4 + SLACK_S
+                await asyncio.sleep(0.1)  # in which the line is given up
+                words = [word_of(number, 1) for number in range(100)]
+                assert await asyncio.gather(*(client.echo(word) for word in words)) == [word.encode() for word in words]
+                assert await client.incr("n") == 1
+            assert (client.pool_stats().made, client.pool_stats().lost) == (2, 1)
+
+    run(main)
+
+
+def test_caller_in_a_hurry_who_is_the_first_to_miss_the_server_does_not_hurry_the_others(server: Embedded, proxy: Proxy) -> None:
+    async def main() -> None:
+        async with client_behind(proxy, server, deadline_s=3.0) as client:
+            with refused(proxy):
+                hurried = asyncio.create_task(outcome_of(client.ping, timeout_s=0.05))
+                await asyncio.sleep(0)
+                patient = [asyncio.create_task(outcome_of(client.echo, str(number))) for number in range(10)]
+                assert type(await hurried) is Unavailable
+            started_s = time.monotonic()
+            assert await asyncio.gather(*patient) == [b"%d" % number for number in range(10)]
+            assert time.monotonic() - started_s < SLACK_S
+
+    run(main)
