@@ -110,7 +110,7 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
 @pytest.mark.parametrize(
     ("arguments", "environ", "complaint"),
     [
-        (["run", "no-such"], {}, "there is no notebook no-such; there are latency-benchmark"),
+        (["run", "no-such"], {}, "there is no notebook no-such; there are client-benchmark, latency-benchmark"),
         (["run", "setup", "-p", "pool=3"], {}, "setup takes no parameter pool; it takes target, pool_size"),
         (["run", "setup", "-p", "pool_size=many"], {}, "pool_size takes a whole number, got 'many'"),
         (["run", "setup", "-p", "pool_size"], {}, "-p takes name=value"),
@@ -123,6 +123,9 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
         (["verify"], {"REDIS_PORT": "0", "REDIS_DB": "x"}, "2 problems in the Redis configuration"),
         (["verify"], {"REDIS_SERVER": "no-such-server"}, "REDIS_SERVER is 'no-such-server'"),
         (["report", "no-such"], {}, "there is no run no-such"),
+        (["bench", "client", "--rounds", "0"], {}, "invalid"),
+        (["bench", "server"], {}, "invalid choice: 'server'"),
+        (["bench", "client"], {"REDIS_SERVER": "no-such-server"}, "REDIS_SERVER is 'no-such-server'"),
         (["dance"], {}, "invalid choice: 'dance'"),
     ],
 )
@@ -132,6 +135,16 @@ def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, environ, com
     assert complaint in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert not runs.exists()
+
+
+def test_bench_shows_each_client_and_exits_with_the_worst_verdict(runs):
+    done = command("bench", "client", "--rounds", "1", "--round-s", "0.1", runs=runs)
+    rows = dict(re.findall(r"^(one caller|10?,?0+ (?:threads|tasks)) +(\S+)", done.stdout, re.MULTILINE))
+    assert set(rows) == {"one caller", "100 threads", "100 tasks", "10,000 tasks"}
+    verdicts = set(re.findall(r"^(PASS|FAIL|INCONCLUSIVE) ", done.stdout, re.MULTILINE))
+    assert verdicts, done.stdout + done.stderr
+    assert done.returncode == (1 if "FAIL" in verdicts else 3 if "INCONCLUSIVE" in verdicts else 0)
     assert not runs.exists()
 
 

@@ -1,5 +1,6 @@
 """The drills against real servers: good ones pass, and each kind of bad one is found out."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from cachelib import Client, Config, connect
-from runbook.drills import latency, persistence, setup
+from runbook.drills import latency, persistence, reconnection, setup, speed
 from runbook.drills.faults import Outage, killed, stopped
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Verdict
@@ -296,3 +297,69 @@ class TestLatency:
         finding = next(finding for finding in result.findings if " SET " in finding.claim)
         assert finding.verdict is FAIL
         assert "OutOfMemoryError" in finding.reason or "OOM" in finding.reason
+
+
+# --- reconnection ---
+
+
+def _reconnect(target: Any, *, down_s: float, callers: int = 20) -> dict[str, tuple[Verdict, str]]:
+    """Drill with one kill; return what became of each claim."""
+    result = reconnection.drill(target, kills=1, callers=callers, rate_per_s=500, before_s=0.5, down_s=down_s, after_s=0.5)
+    return {finding.claim: (finding.verdict, finding.reason) for finding in result.findings}
+
+
+def _claim(name: str) -> str:
+    return reconnection.CLAIMS[name][1]
+
+
+class TestReconnection:
+    def test_our_client_survives_a_kill_without_a_storm(self, own_server: Embedded) -> None:
+        verdicts = _reconnect(own_server, down_s=reconnection.SHORTEST_OUTAGE_S + 0.2, callers=100)
+        for name in ("storm", "backoff", "twice", "survival"):
+            assert verdicts[_claim(name)] == (PASS, ""), name
+        # These two are timings, which a busy host may spoil.
+        assert {verdicts[_claim(name)][0] for name in ("recovery", "grace")} <= {PASS, INCONCLUSIVE, FAIL}
+        assert len(verdicts) == len(reconnection.CLAIMS)
+
+    def test_client_that_probes_too_often_fails(self, own_server: Embedded) -> None:
+        own_server.config = dataclasses.replace(own_server.config, backoff_base_s=0.005, backoff_cap_s=0.005)
+        verdict, reason = _reconnect(own_server, down_s=reconnection.SHORTEST_OUTAGE_S + 0.2)[_claim("storm")]
+        assert verdict is FAIL
+        assert "attempts a second" in reason
+
+    def test_client_with_less_patience_than_the_outage_lasts_fails(self, own_server: Embedded) -> None:
+        own_server.config = dataclasses.replace(own_server.config, deadline_s=0.3)
+        verdicts = _reconnect(own_server, down_s=0.8)
+        assert verdicts[_claim("survival")][0] is not PASS
+        assert verdicts[_claim("storm")][0] is INCONCLUSIVE  # too short to tell
+
+    def test_server_that_is_not_ours_is_left_alone(self, server: Embedded) -> None:
+        before = _run_id(server)
+        verdicts = _reconnect(_remote(server), down_s=0.1)
+        assert {verdict for verdict, _ in verdicts.values()} == {INCONCLUSIVE}
+        assert _run_id(server) == before
+
+
+# --- speed ---
+
+
+class TestSpeed:
+    def test_every_contestant_runs_and_none_fails_a_call(self, own_server: Embedded) -> None:
+        result = speed.compare(own_server, rounds=1, round_s=0.1, connections=30)
+        contestants = {name for pair in speed.COMPARISONS for name in (pair.ours, pair.theirs)}
+        assert set(result.rounds) == contestants
+        for name, (done,) in result.rounds.items():
+            assert (done.calls > 0, done.errors) == (True, 0), name
+        assert result.findings[-1].verdict is PASS  # 30 connections are busy at once
+        with connect(own_server.config) as client:
+            assert client.dbsize() == 0  # its key is gone
+
+    def test_server_that_is_missing_gives_no_verdict(self, own_server: Embedded) -> None:
+        own_server.config = dataclasses.replace(own_server.config, deadline_s=0.2)
+        own_server.kill()
+        result = speed.compare(own_server, rounds=1, round_s=0.1)
+        assert {finding.verdict for finding in result.findings} == {INCONCLUSIVE}
+
+    def test_no_round_is_a_mistake(self, server: Embedded) -> None:
+        with pytest.raises(ValueError, match="at least one round"):
+            speed.compare(server, rounds=0, round_s=0.1)
