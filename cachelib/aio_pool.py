@@ -10,10 +10,10 @@ import redis
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
 from cachelib.call import Call, current_call, under_way
 from cachelib.config import Config
+from cachelib.connection import common_options
 from cachelib.errors import PoolExhausted
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
@@ -128,24 +128,13 @@ class AsyncPool(ConnectionPool):
         self._made = self._lost = self._retired = self._waiting = 0
         self._demoted_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        tls: dict[str, Any] = {}
-        if config.tls:
-            files = {"ssl_ca_certs": config.tls_ca_file, "ssl_certfile": config.tls_cert_file, "ssl_keyfile": config.tls_key_file}
-            tls = {name: str(path) for name, path in files.items() if path}
         super().__init__(
             connection_class=AsyncSSLConnection if config.tls else AsyncConnection,
             max_connections=config.pool_size,
-            config=config,
-            host=config.host,
-            port=config.port,
-            db=config.db,
             socket_timeout=None,  # `run` bounds each attempt as a whole
-            socket_connect_timeout=config.connect_timeout_s,
             decode_responses=decode_responses,
             retry=Retry(NoBackoff(), 0),  # retries are decided in one place, `Call.after`
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            **tls,
+            **common_options(config),
         )
         self.reset()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from redis.connection import Connection, SSLConnection
+from redis.maint_notifications import MaintNotificationsConfig
 
 from cachelib.call import Call, current_call
 from cachelib.config import Config
@@ -17,6 +18,23 @@ from cachelib.wire import pack
 
 # The socket's time-out is changed only where it would end a call later than this, in seconds: changing it is a system call.
 _SLACK_S = 0.01
+
+
+def common_options(config: Config) -> dict[str, Any]:
+    """Return what redis-py's pools are told alike for threads and for asyncio; `_introduce` logs in, so they hold no password."""
+    options = {
+        "config": config,
+        "host": config.host,
+        "port": config.port,
+        "db": config.db,
+        "socket_connect_timeout": config.connect_timeout_s,
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if config.tls:
+        files = {"ssl_ca_certs": config.tls_ca_file, "ssl_certfile": config.tls_cert_file, "ssl_keyfile": config.tls_key_file}
+        options |= {name: str(path) for name, path in files.items() if path}
+    return options
 
 
 class _BoundedSocket:

@@ -15,12 +15,11 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from cachelib.call import NOT_SERVED, Call, current_call, run, under_way
 from cachelib.config import Config
-from cachelib.connection import BoundedConnection, BoundedSSLConnection
+from cachelib.connection import BoundedConnection, BoundedSSLConnection, common_options
 from cachelib.errors import CacheError, PoolExhausted
 from cachelib.events import Disconnected, Journal, OutcomeLost, Retried, SlowCall
 from cachelib.outage import DEMOTION_PACE_S, Gate
@@ -117,26 +116,13 @@ class FairPool(redis.ConnectionPool):
         self.journal = journal or Journal()
         self._made = self._lost = self._retired = 0
         self._demoted_s = 0.0
-        tls: dict[str, Any] = {}
-        if config.tls:
-            files = {"ssl_ca_certs": config.tls_ca_file, "ssl_certfile": config.tls_cert_file, "ssl_keyfile": config.tls_key_file}
-            tls = {name: str(path) for name, path in files.items() if path}
         super().__init__(
             connection_class=BoundedSSLConnection if config.tls else BoundedConnection,
             max_connections=config.pool_size,
-            config=config,
-            host=config.host,
-            port=config.port,
-            db=config.db,
-            username=config.username,
-            password=config.password.reveal() if config.password else None,
             socket_timeout=config.deadline_s,
-            socket_connect_timeout=config.connect_timeout_s,
             decode_responses=decode_responses,
             retry=Retry(NoBackoff(), 0),  # retries are decided in one place, `Call.after`
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            **tls,
+            **common_options(config),
         )
 
     def __repr__(self) -> str:

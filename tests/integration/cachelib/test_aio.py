@@ -29,29 +29,10 @@ LONG_S = 10.0
 
 
 @pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, to see what the server holds."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
 def admin(own_server: Embedded) -> Iterator[Any]:
     """redis-py's own client of the test's own server."""
     with redis.Redis(port=own_server.config.port) as admin:
         yield admin
-
-
-@pytest.fixture
-def proxy(server: Embedded) -> Iterator[Proxy]:
-    with Proxy(server.config.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    factory: LoopFactory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-    return factory
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -43,25 +43,6 @@ DEADLINE_S = 0.3
 LONG_S = 10.0
 # The contract's bound on connection attempts of all callers together.
 MOST_PER_S = 25
-
-
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, past the proxy, to see what the server holds."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def proxy(server: Embedded) -> Iterator[Proxy]:
-    with Proxy(server.config.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    factory: LoopFactory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-    return factory
 
 
 @contextlib.asynccontextmanager

@@ -50,13 +50,6 @@ def proxy(server: Embedded) -> Iterator[Proxy]:
     gc.collect()  # what nobody has seen is told when it is collected
 
 
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, past the proxy, to see what the server holds."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
-
-
 @contextlib.asynccontextmanager
 async def client_behind(proxy: Proxy, server: Embedded, *, decode_responses: bool = False, **changes: Any) -> AsyncIterator[AsyncClient]:
     config = dataclasses.replace(server.config, **{"port": proxy.port, "deadline_s": LONG_S, **changes})

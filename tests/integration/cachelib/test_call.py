@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,24 +28,11 @@ EARLIEST_S = 0.9 * DEADLINE_S
 
 
 @pytest.fixture
-def proxy(server: Embedded) -> Iterator[Proxy]:
-    with Proxy(server.config.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def client(server: Embedded, proxy: Proxy, connect_to: Any) -> Any:
     """A client behind the proxy, its first connection made."""
     client = connect_to(server, port=proxy.port, deadline_s=2.0)
     client.ping()
     return client
-
-
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, past the proxy, to see what the server holds."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
 
 
 def failure_of(attempt: Callable[[], object]) -> tuple[Exception, float]:

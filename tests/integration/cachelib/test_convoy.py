@@ -5,7 +5,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -20,13 +20,6 @@ pytestmark = pytest.mark.timeout(60)
 
 # How late a failure may be on a noisy host; the design allows 0.05 s.
 SLACK_S = 0.5
-
-
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, to ask the server what it sees."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
 
 
 class Line:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,22 +18,9 @@ HUGE = b"x" * 32 * 2**20
 
 
 @pytest.fixture
-def proxy(server: Embedded) -> Iterator[Proxy]:
-    with Proxy(server.config.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def client(server: Embedded, proxy: Proxy, connect_to: Any) -> Any:
     """A client behind the proxy, its first connection made."""
     return connect_to(server, port=proxy.port, deadline_s=5.0, connected=True)
-
-
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, past the proxy, to see what the server holds."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
 
 
 # --- `with idempotent():` ---

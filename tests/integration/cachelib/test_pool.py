@@ -30,13 +30,6 @@ from runbook.targets.embedded import Embedded
 pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.fixture
-def direct(server: Embedded) -> Iterator[Any]:
-    """redis-py's own client, to ask the server what it sees."""
-    with redis.Redis(port=server.config.port, decode_responses=True) as client:
-        yield client
-
-
 def in_threads(count: int, run: Callable[[int], object]) -> list[threading.Thread]:
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:

@@ -84,6 +84,9 @@ class Bench:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def abort(self, error: Exception | None = None) -> None:
         """End the connection, as asyncio does it: once, and the line is told in the next turn of the loop."""
         if not self.aborted:
