@@ -14,7 +14,6 @@ from redis.backoff import NoBackoff
 from cachelib.call import Call, current_call, under_way
 from cachelib.config import Config
 from cachelib.connection import common_options
-from cachelib.errors import PoolExhausted
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
@@ -232,16 +231,13 @@ class AsyncPool(ConnectionPool):
         await super().aclose()
 
     async def _take(self, call: Call) -> Any:
-        began_s = time.monotonic()
         self._waiting += 1
         try:
             async with asyncio.timeout(left_s(call.until_s)):
                 await self._room.acquire()
         except TimeoutError:
-            raise PoolExhausted(
-                f"all {self.max_connections} connections to {self.config.endpoint} stayed in use for {time.monotonic() - began_s:.3g} s: "
-                "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
-            ) from None
+            self.multiplexer.note_outage(call)
+            raise call.exhausted() from None
         finally:
             self._waiting -= 1
         connection = self.get_available_connection()

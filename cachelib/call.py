@@ -16,7 +16,7 @@ import redis
 
 from cachelib.commands import Effect, command_name, worst_effect
 from cachelib.config import Config
-from cachelib.errors import CacheError, OutcomeUnknown, Unavailable
+from cachelib.errors import CacheError, OutcomeUnknown, PoolExhausted, Unavailable
 from cachelib.events import Journal, OutcomeLost, Retried, SlowCall
 from cachelib.policy import Next, backoff_s, decide
 
@@ -32,11 +32,7 @@ NOT_SERVED = (redis.BusyLoadingError, redis.ReadOnlyError)
 
 
 class Away(redis.ConnectionError):
-    """The server could not be connected to by the deadline of a call that waited for it; `since` is when it was first missed."""
-
-    def __init__(self, message: str, since: datetime | None = None) -> None:
-        super().__init__(message)
-        self.since = since
+    """The server could not be connected to by the deadline of a call that waited for it."""
 
 
 class Closed(Away):
@@ -60,6 +56,7 @@ class Call:
         patient: whether its deadline is the configured one, and not an earlier one that the caller set.
         sent: whether the server may have received the whole command, or a part of the batch, in any attempt.
         attempts: how many were begun.
+        since: when the server was first missed, if the call has waited for its return.
     """
 
     __slots__ = (
@@ -75,6 +72,7 @@ class Call:
         "repeatable",
         "reply_until_s",
         "sent",
+        "since",
         "size",
         "until_s",
     )
@@ -90,6 +88,7 @@ class Call:
         self.config, self.journal, self.commands, self.repeatable = config, journal, commands, repeatable
         self.sent = self._sent_before = False
         self.attempts = 1
+        self.since: datetime | None = None
         self.began_s = began_s = time.monotonic()
         until_s = _until_s.get()
         if until_s is None:
@@ -117,6 +116,10 @@ class Call:
         """Return the seconds left until all but the reply has to have happened; 0 or less when they are over."""
         return self.until_s - time.monotonic()
 
+    def unsent(self) -> None:
+        """Take back that the attempt under way was sent; an earlier one may have been all the same."""
+        self.sent = self._sent_before
+
     def succeeded(self) -> None:
         """Tell the journal if the call has taken long, beyond what it asked the server to block."""
         duration_s = time.monotonic() - self.began_s
@@ -138,7 +141,7 @@ class Call:
             Refused: the server refused the login or the database.
         """
         if isinstance(error, redis.BusyLoadingError) or (isinstance(error, redis.ReadOnlyError) and len(self.commands) == 1):
-            self.sent = self._sent_before  # the server answered that it did nothing
+            self.unsent()  # the server answered that it did nothing
         if isinstance(error, redis.AuthenticationError | CacheError):
             # Another attempt can't help; an earlier one may have changed something.
             if decide(self.effect, sent=self.sent, time_left_s=0.0) is Next.UNKNOWN:
@@ -171,11 +174,27 @@ class Call:
                 f"{self.name} was sent to {endpoint} and its reply was lost after {waited} ({error}): it may or may not have been "
                 "applied. Read the data back before you send it again."
             )
-        since = error.since if isinstance(error, Away) else None
+        back = f", after the server went away at {moment(self.since)}" if self.since and not isinstance(error, Away) else ""
         return Unavailable(
-            f"{self.name} got no answer from {endpoint} within {waited} ({error}), and changed nothing. Is the server up and reachable?",
-            since,
+            f"{self.name} got no answer from {endpoint} within {waited} ({error}{back}), and changed nothing. "
+            "Is the server up and reachable?",
+            self.since,
         )
+
+    def exhausted(self) -> PoolExhausted:
+        """Return the error for a call whose deadline passes before a connection of the pool came free."""
+        config = self.config
+        message = f"all {config.pool_size} connections to {config.endpoint} stayed in use for {time.monotonic() - self.began_s:.3g} s"
+        if self.since:
+            advice = f"the server went away at {moment(self.since)}, and others wait or came first. Let REDIS_DEADLINE_S outlast outages"
+        else:
+            advice = "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
+        return PoolExhausted(f"{message}: {advice}", self.since)
+
+
+def moment(when: datetime) -> str:
+    """Write a moment as messages do, to the millisecond."""
+    return when.isoformat(timespec="milliseconds")
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class Unavailable(CacheError, redis.ConnectionError, redis.TimeoutError):
 
     Args:
         message: says what to do.
-        since: when the server was first missed, if it could not be connected to.
+        since: when the server was first missed, if the call has waited for its return.
     """
 
     def __init__(self, message: str = "", since: datetime | None = None) -> None:

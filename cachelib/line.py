@@ -1,6 +1,7 @@
 """One connection that many asyncio callers share: commands of one loop tick leave in one write, replies are matched in order."""
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -145,6 +146,8 @@ class Line(asyncio.Protocol):
             self.retirement.cancel()
         self._on_end(self)
         lost, self.in_flight = self.in_flight, deque()
+        for call in itertools.islice(reversed(lost), len(self._unwritten)):  # they have not left
+            call.unsent()
         self._asked = self.bytes_in_flight = 0
         if isinstance(self._why, Closed):
             self._fail(lost, Closed, str(self._why))

@@ -106,6 +106,10 @@ class Multiplexer:
         """Return once the line is there; raise as `send` where it is not by the deadline."""
         await self._queue_up(call, b"", False)
 
+    def note_outage(self, call: Call) -> None:
+        """Note on a call since when the server is away, or was while the call waited."""
+        self._outage.note(call)
+
     def demote(self) -> None:
         """Give the line up whose server was a master once, or loads its data; not more often than a new one may be worth it."""
         now_s = time.monotonic()
@@ -146,6 +150,7 @@ class Multiplexer:
         call = waiter.call
         if call.future.done():
             return
+        self._outage.note(call)
         error: redis.RedisError
         if not waiter.queued:
             error = redis.TimeoutError("no reply by the deadline")
@@ -156,7 +161,8 @@ class Multiplexer:
         else:
             error = Unavailable(
                 f"{call.name} found no room on the line to {self._config.endpoint} within {time.monotonic() - call.began_s:.3g} s, and "
-                f"changed nothing: up to {MOST_IN_FLIGHT} commands are unanswered. Send less, or find out what makes the server slow."
+                f"changed nothing: up to {MOST_IN_FLIGHT} commands are unanswered. Send less, or find out what makes the server slow.",
+                call.since,
             )
         call.future.set_exception(error)
 

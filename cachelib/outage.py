@@ -9,7 +9,7 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
-from cachelib.call import Away, Call
+from cachelib.call import Away, Call, moment
 from cachelib.config import Config
 from cachelib.events import Disconnected, Event, Journal, ProbeFailed, Reconnected
 from cachelib.policy import probe_wait_s
@@ -35,6 +35,7 @@ class Outage:
         self.next_s = 0.0
         self._began_s = 0.0
         self._over_s = float("-inf")
+        self._last: datetime | None = None  # when the last one that is over began
         self._failures = 0
         self._before = 0  # failures of which an earlier outage has been told
         self._error: Exception | None = None
@@ -60,18 +61,22 @@ class Outage:
         if self.since is None:
             return None
         self._over_s = time.monotonic()
-        self.since, self._error = None, None
+        self._last, self.since, self._error = self.since, None, None
         return Reconnected(self._config.endpoint, self._over_s - self._began_s, self._failures - self._before)
+
+    def note(self, call: Call) -> None:
+        """Note on a call since when the server is away, or was while the call waited."""
+        if self.since is not None:
+            call.since = self.since
+        elif self._over_s >= call.began_s:
+            call.since = self._last
 
     def away(self) -> Away:
         """Return the error for a caller whose deadline passed meanwhile."""
         assert self.since is not None
         away_s, attempts = time.monotonic() - self._began_s, self._failures - self._before
-        away = Away(
-            f"away since {self.since.isoformat(timespec='milliseconds')}, for {away_s:.3g} s and {attempts} connection "
-            f"attempt{'s' if attempts > 1 else ''}: {self._error}",
-            self.since,
-        )
+        tried = f"{attempts} connection attempt{'s' if attempts > 1 else ''}"
+        away = Away(f"away since {moment(self.since)}, for {away_s:.3g} s and {tried}: {self._error}")
         away.__cause__ = self._error
         return away
 
@@ -154,6 +159,7 @@ class Gate:
             with self._lock:
                 if not self.closed:
                     return
+                self._outage.note(call)
                 if self._prober is None:
                     self._prober = call
                 may_probe = True

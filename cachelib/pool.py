@@ -20,7 +20,7 @@ from redis.retry import Retry
 from cachelib.call import NOT_SERVED, Call, current_call, run, under_way
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection, BoundedSSLConnection, common_options
-from cachelib.errors import CacheError, PoolExhausted
+from cachelib.errors import CacheError
 from cachelib.events import Disconnected, Journal, OutcomeLost, Retried, SlowCall
 from cachelib.outage import DEMOTION_PACE_S, Gate
 
@@ -367,10 +367,7 @@ class FairPool(redis.ConnectionPool):
         if turn.aboard:
             call.sent = True
             raise redis.TimeoutError("deadline passed")
-        raise PoolExhausted(
-            f"all {self.max_connections} connections to {self.config.endpoint} stayed in use for {time.monotonic() - call.began_s:.3g} s: "
-            "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
-        )
+        raise call.exhausted()
 
     def _leave(self, turn: _Turn) -> None:
         """Take a turn out of the queue, or note that nobody waits for its reply."""

@@ -409,6 +409,27 @@ def test_unavailable_says_since_when_whatever_was_asked(server: Embedded, proxy:
     run(main, server, port=proxy.port, deadline_s=0.1)
 
 
+BUSY = "local from = redis.call('TIME')[1]; repeat until redis.call('TIME')[1] - from >= 2"
+
+
+def test_caller_let_in_too_late_is_told_since_when(server: Embedded, proxy: Proxy) -> None:
+    async def main(client: Any) -> None:
+        with refused(proxy):
+            first = [asyncio.create_task(client.eval(BUSY, 0)), asyncio.create_task(client.blpop("queue", 4))]
+            await asyncio.sleep(0.05)
+            with cachelib.deadline(0.8):
+                late = [asyncio.create_task(ended(lambda: client.get("k"))), asyncio.create_task(ended(lambda: client.blpop("queue", 1)))]
+            await asyncio.sleep(0.05)
+        (unanswered, _), (exhausted, _) = await asyncio.gather(*late)
+        assert (type(unanswered), type(exhausted)) == (Unavailable, PoolExhausted)
+        assert unanswered.since == exhausted.since
+        for error in (unanswered, exhausted):
+            assert f"the server went away at {error.since.isoformat(timespec='milliseconds')}" in str(error)
+        await asyncio.gather(*first)
+
+    run(main, server, port=proxy.port, deadline_s=LONG_S, pool_size=1)
+
+
 @pytest.mark.parametrize("use", [OF_ALL_KINDS["GET"], OF_ALL_KINDS["pipeline"]], ids=["GET", "pipeline"])
 def test_prober_goes_on_after_the_deadline_of_the_caller_who_set_it_off(use: Any, server: Embedded, proxy: Proxy) -> None:
     async def main(client: Any) -> None:

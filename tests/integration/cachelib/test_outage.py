@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from cachelib import Disconnected, Event, OutcomeUnknown, PoolExhausted, Reconnected, Unavailable, connect, deadline
+from runbook.drills.faults import Proxy, refused
 from runbook.targets.embedded import Embedded
 
 pytestmark = pytest.mark.timeout(60)
@@ -243,6 +244,27 @@ def test_a_later_outage_has_a_since_of_its_own(own_server: Embedded, connect_to:
         with deadline(10.0):
             client.ping()
     assert sinces[0] < sinces[1]
+
+
+def test_caller_let_through_too_late_is_told_since_when(server: Embedded, proxy: Proxy, connect_to: Any, eventually: Any) -> None:
+    """Its time went by in the outage, so that more connections would not have helped."""
+    client = connect_to(server, port=proxy.port, pool_size=1, deadline_s=10.0)
+
+    def look() -> None:
+        with deadline(1.0):
+            client.get("k")
+
+    with refused(proxy):
+        first = Task(lambda: client.blpop("queue", 2))  # the prober, who will have the one connection
+        eventually(lambda: repr(client).endswith("server away>>"))
+        late = Task(look)
+        eventually(lambda: client.pool_stats().waiting == 1)
+    error = late.result()
+    assert type(error) is PoolExhausted
+    assert error.since is not None
+    assert f"the server went away at {error.since.isoformat(timespec='milliseconds')}" in str(error)
+    assert "REDIS_POOL_SIZE" not in str(error)
+    assert first.result() is None
 
 
 def test_application_starts_while_redis_is_down_and_recovers_without_a_restart(missing: Any, own_server: Embedded) -> None:

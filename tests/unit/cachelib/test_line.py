@@ -282,6 +282,24 @@ def test_lost_connection_fails_all_whose_reply_had_not_come_the_oldest_first_and
     run(main)
 
 
+def test_command_that_has_not_left_when_the_connection_is_lost_was_not_sent_in_this_attempt() -> None:
+    async def main() -> None:
+        bench = Bench()
+        earlier = Call(CONFIG, JOURNAL, (("ECHO", "earlier"),))
+        earlier.sent = True
+        earlier.after(redis.ConnectionError("an attempt before"))
+        bench.send("left")
+        await asyncio.sleep(0)
+        bench.send("not")
+        bench.line.send(earlier, pack(earlier.commands[0]), False)
+        bench.line.connection_lost(None)
+        assert [call.sent for call in [*bench.calls, earlier]] == [True, False, True]
+        assert {str(error) for error in await bench.outcomes()} == {"connection lost: the server closed the connection"}
+        assert isinstance(earlier.future.exception(), redis.ConnectionError)
+
+    run(main)
+
+
 def test_draining_line_takes_no_more_and_closes_after_the_last_reply_even_if_nobody_waits_for_it() -> None:
     async def main() -> None:
         idle, bench = Bench(), Bench()

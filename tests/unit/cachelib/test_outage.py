@@ -93,7 +93,6 @@ def test_away_says_since_when_how_long_how_often_and_why(clock: list[float]) -> 
     last = redis.ConnectionError("last")
     outage.failed(last)
     away = outage.away()
-    assert away.since is outage.since
     assert outage.since is not None
     assert str(away) == f"away since {outage.since.isoformat(timespec='milliseconds')}, for 2.5 s and 2 connection attempts: last"
     assert away.__cause__ is last
@@ -227,10 +226,10 @@ def test_caller_whose_deadline_passes_in_line_is_told_since_when(gate: Gate) -> 
     with deadline(0.1):
         call = call_of()
     started_s = time.monotonic()
-    with pytest.raises(Away, match="away since 20") as caught:
+    with pytest.raises(Away, match="away since 20"):
         gate.wait(call)
     assert 0.09 <= time.monotonic() - started_s < 0.1 + SLACK_S
-    assert caught.value.since is not None
+    assert call.since is not None
     assert gate.waiting == 0
 
 
