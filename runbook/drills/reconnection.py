@@ -6,6 +6,7 @@ success comes within 50 ms of the server's return in the median, and within 150 
 """
 
 import contextlib
+import dataclasses
 import itertools
 import socket
 import statistics
@@ -22,7 +23,7 @@ from cachelib import Config, Disconnected, Event, ProbeFailed, Unavailable, conn
 from runbook.drills.faults import FAULTS, Outage
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Load, Outcome, collector_off
-from runbook.load.canary import MOST_OVERSLEPT_MS, SECOND_NS, Canary
+from runbook.load.canary import SECOND_NS, Canary, stalled_seconds
 from runbook.load.workload import Operation
 from runbook.targets import Restartable, Target
 
@@ -108,6 +109,7 @@ class Result:
         returns: one for each outage.
         counted: what the counter held in the end; None if it could not be read.
         backoff_s: base and cap of the client, in seconds.
+        stalled_s: seconds of `time.monotonic` in which the host itself stalled.
         findings: the claims judged.
     """
 
@@ -118,6 +120,7 @@ class Result:
     returns: tuple[Return, ...]
     counted: int | None
     backoff_s: tuple[float, float]
+    stalled_s: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -171,7 +174,7 @@ def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before
     if not isinstance(target, Restartable):
         refusal = f"a {target.name} target is not ours to kill: run this drill on an embedded one"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in CLAIMS.values())
-        return Result(callers, History([]), History([]), History([]), (), None, backoff_s, findings)
+        return Result(callers, History([]), History([]), History([]), (), None, backoff_s, findings=findings)
 
     prefix = f"runbook:reconnection:{uuid.uuid4().hex}:"
     basics, counting, attempts = Basics(prefix, keys=100), Counting(f"{prefix}counter"), list[Attempt]()
@@ -195,11 +198,11 @@ def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before
         raw = client.get(counting.key)
         basics.unload(client)
         client.unlink(counting.key)
-        overslept = canary.overslept()
+        stalled_s = stalled_seconds(canary.overslept())
     histories = (calls.history, increments.history, looks.history)
-    returns = tuple(_return(outage, accepted_ns, histories, attempts, overslept) for outage, accepted_ns in watched)
-    result = Result(callers, *histories, returns, int(raw or 0), backoff_s)
-    return Result(callers, *histories, returns, int(raw or 0), backoff_s, judge_result(result))
+    returns = tuple(_return(outage, accepted_ns, histories, attempts, stalled_s) for outage, accepted_ns in watched)
+    result = Result(callers, *histories, returns, int(raw or 0), backoff_s, stalled_s)
+    return dataclasses.replace(result, findings=judge_result(result))
 
 
 def judge_result(result: Result) -> tuple[Finding, ...]:
@@ -285,17 +288,21 @@ def judge_result(result: Result) -> tuple[Finding, ...]:
             look for look in result.looks if any(look.sent_ns < d.accepted_ns and look.done_ns > d.outage.down_ns for d in result.returns)
         ]
         failed = [look for look in during if look.outcome is not Outcome.OK]
-        late_s = max((look.service_ns / 1e9 - PATIENCE_S for look in during), default=0.0)
+        # A host that stalls is late with everything; what a caller is told does not depend on it.
+        timed = [look for look in during if not _seconds(look.sent_ns, look.done_ns) & result.stalled_s]
+        late_s = max((look.service_ns / 1e9 - PATIENCE_S for look in timed), default=0.0)
         measured = (
-            Measurement("latest error after its deadline", round(max(0.0, late_s) * 1e3, 1), "ms", len(during), f"≤ {GRACE_S * 1e3:g} ms"),
+            Measurement("latest error after its deadline", round(max(0.0, late_s) * 1e3, 1), "ms", len(timed), f"≤ {GRACE_S * 1e3:g} ms"),
             Measurement("callers told", len(failed), "calls", len(during)),
+            Measurement("not timed, since the host stalled", len(during) - len(timed), "calls", len(during)),
         )
         strange = [look for look in failed if not look.error.startswith("Unavailable: since ")]
         if strange:
             return Verdict.FAIL, f"{len(strange)} calls were not told since when, first {strange[0].error}", measured
         if late_s > GRACE_S:
             return Verdict.FAIL, f"a call ended {late_s * 1e3:.0f} ms after its deadline", measured
-        return _unless(doubts or ([] if failed else ["no impatient call fell into an outage"]), measured)
+        missing = [] if failed else ["no impatient call fell into an outage"]
+        return _unless(doubts or missing or ([] if timed else ["the host stalled all the time"]), measured)
 
     checks = {"storm": storm, "backoff": backoff, "twice": twice, "survival": survival, "recovery": recovery, "grace": grace}
     return tuple(judge(*CLAIMS[name], check) for name, check in checks.items())
@@ -314,15 +321,17 @@ def _note(attempts: list[Attempt], event: Event) -> None:
 
 
 def _return(
-    outage: Outage, accepted_ns: int, histories: Sequence[History], attempts: Sequence[Attempt], overslept: Sequence[tuple[int, int]]
+    outage: Outage, accepted_ns: int, histories: Sequence[History], attempts: Sequence[Attempt], stalled_s: frozenset[int]
 ) -> Return:
     answered = (r.done_ns for history in histories for r in history if r.outcome is Outcome.OK and r.done_ns > outage.down_ns)
     # A reply that was on its way when the server died is read at once, long before the server is back.
     first_ns = min((done_ns for done_ns in answered if done_ns > accepted_ns - 20_000_000), default=0)
     own = tuple(attempt for attempt in attempts if outage.broken_ns <= attempt.at_ns <= outage.ready_ns)
-    around = {accepted_ns // SECOND_NS, (accepted_ns + 200_000_000) // SECOND_NS}
-    late_ns = sum(late for begun_ns, late in overslept if begun_ns // SECOND_NS in around)
-    return Return(outage, accepted_ns, first_ns, own, late_ns > MOST_OVERSLEPT_MS * 1e6 * len(around))
+    return Return(outage, accepted_ns, first_ns, own, bool(_seconds(accepted_ns, accepted_ns + 200_000_000) & stalled_s))
+
+
+def _seconds(begin_ns: int, end_ns: int) -> set[int]:
+    return set(range(begin_ns // SECOND_NS, end_ns // SECOND_NS + 1))
 
 
 class _Watch:

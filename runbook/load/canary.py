@@ -59,6 +59,19 @@ class Canary:
         return [(int(begun), int(late)) for begun, _, late in (line.partition(" ") for line in lines) if late]
 
 
+def stalled_seconds(overslept: Iterable[tuple[int, int]]) -> frozenset[int]:
+    """Tell in which seconds the host itself stalled, on the clock of `time.monotonic`.
+
+    Args:
+        overslept: naps that ended late: when each began, and by how many ns.
+    """
+    late_ns: dict[int, int] = {}
+    for begun_ns, late in overslept:
+        for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
+            late_ns[second] = late_ns.get(second, 0) + late
+    return frozenset(second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6)
+
+
 def split_by_stalls(history: History, overslept: Iterable[tuple[int, int]]) -> tuple[History, History]:
     """Split a history into what was recorded while the host was quiet, and the successful calls that were not.
 
@@ -66,12 +79,8 @@ def split_by_stalls(history: History, overslept: Iterable[tuple[int, int]]) -> t
 
     Args:
         history: any records.
-        overslept: naps that ended late: when each began, and by how many ns.
+        overslept: as for `stalled_seconds`.
     """
-    late_ns: dict[int, int] = {}
-    for begun_ns, late in overslept:
-        for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
-            late_ns[second] = late_ns.get(second, 0) + late
-    stalled = {second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6}
+    stalled = stalled_seconds(overslept)
     left_out = [record for record in history if record.outcome is Outcome.OK and record.intended_ns // SECOND_NS in stalled]
     return History(set(history) - set(left_out)), History(left_out)

@@ -122,6 +122,17 @@ def test_an_impatient_caller_who_was_told_late_or_not_since_when_fails_it() -> N
     assert finding("grace", result(looks=History([]))).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_caller_who_was_told_late_is_not_timed_where_the_host_stalled() -> None:
+    late = call("PING", 11 * S, 11 * S + 400 * MS, Outcome.FAIL, "Unavailable: since 10:00:00: PING")
+    prompt = dataclasses.replace(late, sent_ns=12 * S, done_ns=12 * S + 251 * MS)
+    vague = dataclasses.replace(late, error="Unavailable: PING got no answer")
+    stalled_s = frozenset({11})
+    assert finding("grace", result(looks=History([late, prompt]), stalled_s=stalled_s)).verdict is Verdict.PASS
+    assert finding("grace", result(looks=History([late]), stalled_s=stalled_s)).verdict is Verdict.INCONCLUSIVE
+    assert finding("grace", result(looks=History([vague, prompt]), stalled_s=stalled_s)).verdict is Verdict.FAIL
+    assert finding("grace", result(looks=History([late, prompt]), stalled_s=frozenset({12}))).verdict is Verdict.FAIL
+
+
 def test_a_fault_that_was_not_observed_makes_every_pass_inconclusive() -> None:
     doubtful = returned(outage=Outage("SIGKILL", BROKEN_NS, DOWN_NS, BACK_NS, ("the same server process answers as before",)))
     assert {found.verdict for found in judge_result(result(doubtful))} == {Verdict.INCONCLUSIVE}
