@@ -6,7 +6,7 @@ from cachelib.config import Config
 from cachelib.errors import CacheError, ConfigError, OutcomeUnknown, PoolExhausted, Refused, Unavailable
 from cachelib.events import Disconnected, Event, LogEvents, OutcomeLost, ProbeFailed, Reconnected, Retried, SlowCall
 from cachelib.health import HealthReport, Reason, check
-from cachelib.pool import PoolStats
+from cachelib.stats import PoolStats
 
 __all__ = [
     "AsyncClient",

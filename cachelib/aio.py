@@ -16,7 +16,7 @@ from cachelib.config import Config
 from cachelib.errors import Unavailable
 from cachelib.events import Journal, Observer
 from cachelib.line import SETTLED
-from cachelib.pool import PoolStats
+from cachelib.stats import PoolStats
 from cachelib.wire import pack, parse
 
 

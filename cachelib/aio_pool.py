@@ -18,7 +18,7 @@ from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
 from cachelib.outage import DEMOTION_PACE_S
-from cachelib.pool import PoolStats, events_counted
+from cachelib.stats import PoolStats, events_counted
 from cachelib.wire import pack
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ from cachelib.config import Config
 from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
 from cachelib.events import Journal, Observer
-from cachelib.pool import FairPool, PoolStats
+from cachelib.pool import FairPool
+from cachelib.stats import PoolStats
 from cachelib.wire import pack, parse
 
 __all__ = ["Client", "connect", "deadline", "idempotent"]

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -21,8 +20,9 @@ from cachelib.call import NOT_SERVED, Call, current_call, run, under_way
 from cachelib.config import Config
 from cachelib.connection import BoundedConnection, BoundedSSLConnection, common_options
 from cachelib.errors import CacheError
-from cachelib.events import Disconnected, Journal, OutcomeLost, Retried, SlowCall
+from cachelib.events import Journal
 from cachelib.outage import DEMOTION_PACE_S, Gate
+from cachelib.stats import PoolStats, events_counted
 
 # How many commands a caller takes along at the most, and how many bytes of them. More would wake more threads at once than the interpreter
 # runs in order: of a thousand threads, the longest wait was 4 to 5 medians with 64, and is 2 with 8, at the same rate.
@@ -30,43 +30,6 @@ _CONVOY_COMMANDS = 8
 _CONVOY_BYTES = 65_536
 
 _NOTHING = object()
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """What a client's connections are doing, and what became of them since it was made.
-
-    Attributes:
-        size: how many there may be.
-        in_use: held by a caller now.
-        idle: connected, and free.
-        waiting: callers that wait for one, or for the server to come back.
-        made: how many were connected.
-        lost: how many the server or the network ended, or a caller gave up on.
-        retired: how many were replaced for their age.
-        unknown: calls that ended with `OutcomeUnknown`.
-        retried: attempts that failed and were followed by another one.
-        outages: how often the server could not be connected to any more.
-        slow: successful calls that took longer than `REDIS_SLOW_CALL_S`.
-    """
-
-    size: int
-    in_use: int
-    idle: int
-    waiting: int
-    made: int
-    lost: int
-    retired: int
-    unknown: int
-    retried: int
-    outages: int
-    slow: int
-
-
-def events_counted(journal: Journal) -> dict[str, int]:
-    """Return those numbers of `PoolStats` that are counts of events."""
-    kinds = {"unknown": OutcomeLost, "retried": Retried, "outages": Disconnected, "slow": SlowCall}
-    return {name: journal.count(kind) for name, kind in kinds.items()}
 
 
 class _Turn:
