@@ -28,6 +28,8 @@ from runbook.targets import Target
 from runbook.targets.embedded import Embedded
 
 START_TIMEOUT_S = 30.0
+# Fewer rounds may pass, but a single stall of the host would decide that they fail.
+FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Round:
         seconds: how long it took.
         p50_us: median latency, in µs; None without a call.
         p99_us: 99th percentile, in µs.
+        longest_us: the longest latency, in µs; shows those who starve where they are fewer than one in a hundred calls.
         errors: calls that failed.
     """
 
@@ -85,6 +88,7 @@ class Round:
     seconds: float
     p50_us: float | None
     p99_us: float | None
+    longest_us: float | None
     errors: int
 
     @property
@@ -230,20 +234,33 @@ def judge_pool(busy: int, connections: int) -> Finding:
 
 def _judge_pair(result: Result, comparison: Comparison) -> Finding:
     def compare_rates() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        ratios = sorted(result.ratios(comparison.ours, comparison.theirs))
         ours, theirs = result.rounds[comparison.ours], result.rounds[comparison.theirs]
+        if not all(done.calls or done.errors for done in (*ours, *theirs)):
+            return Verdict.INCONCLUSIVE, f"no call ended within a round of {ours[0].seconds:.3g} s: give longer rounds", ()
+        ratios = sorted(result.ratios(comparison.ours, comparison.theirs))
         errors = sum(done.errors for done in ours)
         measured = (
             Measurement("ratio of the rates", round(statistics.median(ratios), 2), "×", len(ratios), f"≥ {comparison.at_least:g} ×"),
             Measurement("lowest and highest ratio", f"{ratios[0]:.2f} to {ratios[-1]:.2f}", "×", len(ratios)),
             Measurement("rate", round(statistics.median(done.rate_per_s for done in ours)), "calls/s", len(ours)),
-            Measurement("rate held against", round(statistics.median(done.rate_per_s for done in theirs)), "calls/s", len(theirs)),
+            Measurement(
+                f"rate of {comparison.theirs.replace('/', ' through ')}",
+                round(statistics.median(done.rate_per_s for done in theirs)),
+                "calls/s",
+                len(theirs),
+            ),
             Measurement("failed", errors, "calls", sum(done.calls for done in ours) + errors, "= 0"),
         )
         if errors:
             return Verdict.FAIL, f"{errors} calls failed", measured
         if statistics.median(ratios) >= comparison.at_least:
             return Verdict.PASS, "", measured
+        if len(ratios) < FEWEST_ROUNDS:
+            return (
+                Verdict.INCONCLUSIVE,
+                f"of {len(ratios)} rounds the median is {statistics.median(ratios):.2f} ×, and {FEWEST_ROUNDS} are needed to tell",
+                measured,
+            )
         if ratios[-1] >= comparison.at_least:
             return Verdict.INCONCLUSIVE, f"the rounds disagree, from {ratios[0]:.2f} to {ratios[-1]:.2f} ×: take more rounds", measured
         return Verdict.FAIL, f"no round reached it, the best {ratios[-1]:.2f} ×", measured
@@ -276,6 +293,7 @@ def _running(name: str, config: Config, core: int | None) -> Iterator[subprocess
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C reaches us alone; it ends with us, since its input does
     )
     try:
         if core is not None:

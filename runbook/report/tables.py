@@ -80,12 +80,12 @@ def speed_table(result: speed.Result) -> Table:
         cells = (
             f"{statistics.median(done.rate_per_s for done in rounds):,.0f}",
             *(_median_ms([done.p50_us for done in rounds]), _median_ms([done.p99_us for done in rounds])),
+            _median_ms([done.longest_us for done in rounds]),
             f"{sum(done.errors for done in rounds)}",
         )
         rows.append((work, Measured(client), *(Measured(cell) for cell in cells)))
-    return Table(
-        f"A closed loop, medians of the rounds; {result.placement}", ("work", "client", "calls/s", "p50, ms", "p99, ms", "failed"), rows
-    )
+    columns = ("work", "client", "calls/s", "p50, ms", "p99, ms", "longest, ms", "failed")
+    return Table(f"A closed loop, medians of the rounds; {result.placement}", columns, rows)
 
 
 def _median_ms(values_us: Sequence[float | None]) -> str:
