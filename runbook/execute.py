@@ -69,6 +69,7 @@ class _Worker:
     complaints: IO[str]
     started: datetime
     began_s: float = field(default_factory=time.monotonic)
+    took_s: float | None = None
     problem: str = ""
 
 
@@ -165,6 +166,7 @@ def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float
                 else:
                     selector.unregister(key.fileobj)
                     worker.process.wait()
+                    worker.took_s = time.monotonic() - worker.began_s
                     progress(worker.job.notebook.name, "ended")
             for worker in workers:
                 if worker.process.poll() is None and time.monotonic() - worker.began_s > run_timeout_s:
@@ -218,7 +220,7 @@ def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, i
         "criteria": reading.data.get("criteria", {}) if verdict else {},
         "parameters": dict(worker.job.parameters),
         "started_utc": worker.started.isoformat(timespec="seconds"),
-        "duration_s": round((datetime.now(UTC) - worker.started).total_seconds(), 2),
+        "duration_s": round(time.monotonic() - worker.began_s if worker.took_s is None else worker.took_s, 1),
         **{name: reading.details.get(name) for name in ("target", "engine", "host", "versions")},
         "findings": findings,
     }

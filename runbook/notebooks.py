@@ -28,7 +28,7 @@ class Parameter:
 
     Attributes:
         name: of the variable.
-        default: its literal, which also declares the type.
+        default: its literal, which also declares the type; where it is above 0, so is every value.
         meaning: the comment behind it.
     """
 
@@ -47,14 +47,21 @@ class Parameter:
                 case bool():
                     return {"true": True, "false": False}[text.lower()]
                 case int():
-                    return int(_matching(r"-?[0-9]+", text))
+                    return self._in_range(int(_matching(r"-?[0-9]+", text)))
                 case float():
-                    return float(_matching(r"-?[0-9]+(\.[0-9]+)?", text))
+                    return self._in_range(float(_matching(r"-?[0-9]+(\.[0-9]+)?", text)))
                 case _:
                     return text
         except (KeyError, ValueError):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(self.default)]
-            raise UsageError(f"parameter {self.name} takes {kind}, got {text!r}") from None
+            above = " above 0" if not isinstance(self.default, bool) and isinstance(self.default, int | float) and self.default > 0 else ""
+            raise UsageError(f"parameter {self.name} takes {kind}{above}, got {text!r}") from None
+
+    def _in_range(self, value: int | float) -> int | float:
+        assert isinstance(self.default, int | float)
+        if value <= 0 < self.default:
+            raise ValueError
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Notebook:
         name: its file's name without the ending.
         path: the file.
         title: its first heading.
-        question: the line that begins with **Question.**
+        question: the paragraph that begins with **Question.**, in one line
         parameters: what it takes.
         measures: whether nothing else of ours may be at work while it measures.
     """
@@ -121,13 +128,13 @@ def read_notebook(path: Path) -> Notebook:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join(_source(cell) for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
-    question = re.search(r"^\*\*Question\.\*\* (.+)$", prose, re.MULTILINE)
+    question = re.search(r"^\*\*Question\.\*\* (.+?)(?:\n\s*\n|\Z)", prose, re.MULTILINE | re.DOTALL)
     declared = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     return Notebook(
         name=path.stem,
         path=path,
         title=title[1] if title else path.stem,
-        question=question[1] if question else "",
+        question=" ".join(question[1].split()) if question else "",
         parameters=_declared(_source(declared[0])) if declared else (),
         measures=bool(_metadata(path).get("measures", False)),
     )

@@ -47,6 +47,10 @@ class TestReading:
         assert notebook.title == "Kill Redis under load"
         assert notebook.question == "Does it keep what it acknowledged?"
 
+    def test_a_question_of_several_lines_is_read_to_the_end_of_its_paragraph(self, write: Callable[..., Notebook]) -> None:
+        prose = "# Kill Redis\n\n**Question.** Does it keep\nwhat it  acknowledged?\n\n**Passes when** nothing is lost."
+        assert write(prose=prose).question == "Does it keep what it acknowledged?"
+
     def test_a_notebook_without_a_heading_is_titled_by_its_file(self, write: Callable[..., Notebook]) -> None:
         notebook = write(prose="Just words.")
         assert (notebook.title, notebook.question) == ("persistence-drill", "")
@@ -133,16 +137,21 @@ class TestParsing:
 
     @pytest.mark.parametrize("text", ["4.0", "4.5", "four", "", "1e3", "0x10", "true", "1_000", " 4 "])
     def test_what_is_not_a_whole_number_is_refused(self, text: str, write: Callable[..., Notebook]) -> None:
-        with pytest.raises(UsageError, match="parameter writers takes a whole number, got "):
+        with pytest.raises(UsageError, match="parameter writers takes a whole number above 0, got "):
             write().parse({"writers": text})
 
     @pytest.mark.parametrize("text", ["-3", "0", "12"])
-    def test_whole_numbers_may_be_negative(self, text: str, write: Callable[..., Notebook]) -> None:
-        assert write().parse({"writers": text}) == {"writers": int(text)}
+    def test_whole_numbers_may_be_negative_where_the_default_is_not_above_zero(self, text: str, write: Callable[..., Notebook]) -> None:
+        assert write("offset = 0  # where to begin").parse({"offset": text}) == {"offset": int(text)}
+
+    @pytest.mark.parametrize(("name", "text"), [("writers", "0"), ("writers", "-1"), ("down_s", "0"), ("down_s", "-0.5")])
+    def test_what_is_above_zero_stays_above_zero(self, name: str, text: str, write: Callable[..., Notebook]) -> None:
+        with pytest.raises(UsageError, match=f"parameter {name} takes a .*number above 0, got '{text}'"):
+            write().parse({name: text})
 
     @pytest.mark.parametrize("text", ["half", "", "1,5", "0.5s", "false", "nan", "inf", " 2 "])
     def test_what_is_not_a_number_is_refused(self, text: str, write: Callable[..., Notebook]) -> None:
-        with pytest.raises(UsageError, match="parameter down_s takes a number, got "):
+        with pytest.raises(UsageError, match="parameter down_s takes a number above 0, got "):
             write().parse({"down_s": text})
 
     def test_an_unknown_parameter_is_refused_with_those_that_there_are(self, write: Callable[..., Notebook]) -> None:
@@ -200,7 +209,7 @@ class TestCommandLine:
             (["writers=4", "writers=4"], "parameter writers is given twice: give it once"),
             (["writers"], "-p takes name=value, got 'writers'"),
             (["=4"], "-p takes name=value, got no name"),
-            (["writers=many"], "parameter writers takes a whole number, got 'many'"),
+            (["writers=many"], "parameter writers takes a whole number above 0, got 'many'"),
             (["writer=4"], "takes no parameter writer"),
         ],
         ids=["twice", "twice the same", "no value", "no name", "wrong type", "unknown"],
