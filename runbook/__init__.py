@@ -7,14 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.drills import latency, persistence, reconnection, setup, speed
+    from runbook.drills import latency, lost_replies, persistence, reconnection, setup, speed
     from runbook.report.plots import percentiles, ratios, recovery, timeline
-    from runbook.report.tables import account_table, percentile_table, returns_table, speed_table
+    from runbook.report.tables import account_table, lost_replies_table, percentile_table, returns_table, speed_table
     from runbook.session import open  # noqa: A004
 
 __all__ = [
     "account_table",
     "latency",
+    "lost_replies",
+    "lost_replies_table",
     "open",
     "percentile_table",
     "percentiles",
@@ -32,6 +34,8 @@ __all__ = [
 _HOMES = {
     "account_table": "runbook.report.tables",
     "latency": "runbook.drills",
+    "lost_replies": "runbook.drills",
+    "lost_replies_table": "runbook.report.tables",
     "open": "runbook.session",
     "percentile_table": "runbook.report.tables",
     "percentiles": "runbook.report.plots",

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import latency, persistence, reconnection, speed
+from runbook.drills import latency, lost_replies, persistence, reconnection, speed
 from runbook.evidence import Finding
 from runbook.load.quantile import estimate
 from runbook.report.display import Measured, Table
@@ -69,7 +69,17 @@ def returns_table(result: reconnection.Result) -> Table:
         )
         rows.append((str(number), *(Measured(cell) for cell in cells)))
     columns = ("outage", "server down, s", "connection attempts", "a second", "first success after its return, ms", "host stalled")
-    return Table(f"Outages, with {result.callers + 2} callers waiting", columns, rows)
+    return Table(f"Outages, with {result.callers + 2} callers at work", columns, rows)
+
+
+def lost_replies_table(result: lost_replies.Result) -> Table:
+    """Show what each client made of increments whose reply was lost."""
+    rows: list[Sequence[str | Measured]] = []
+    for client, tally in result.tallies.items():
+        numbers = (tally.asked, tally.lost, tally.acknowledged, tally.unknown, tally.counted, tally.counted - tally.asked)
+        rows.append((client, *(Measured(f"{number:,}") for number in numbers)))
+    columns = ("client", "increments", "replies lost", "acknowledged", "outcome unknown", "counter", "applied too often")
+    return Table("Increments that the server applied, and whose reply was lost", columns, rows)
 
 
 def speed_table(result: speed.Result) -> Table:

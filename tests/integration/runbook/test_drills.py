@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cachelib import Client, Config, connect
-from runbook.drills import latency, persistence, reconnection, setup, speed
+from runbook.drills import latency, lost_replies, persistence, reconnection, setup, speed
 from runbook.drills.faults import Outage, killed, stopped
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Verdict
@@ -338,6 +338,25 @@ class TestReconnection:
         verdicts = _reconnect(_remote(server), down_s=0.1)
         assert {verdict for verdict, _ in verdicts.values()} == {INCONCLUSIVE}
         assert _run_id(server) == before
+
+
+# --- lost replies ---
+
+
+class TestLostReplies:
+    def test_ours_count_once_and_redis_py_twice(self, server: Embedded) -> None:
+        result = lost_replies.drill(server, increments=5)
+        assert [(finding.verdict, finding.reason) for finding in result.findings] == [(PASS, "")]
+        assert {name: tally.counted for name, tally in result.tallies.items()} == {
+            "cachelib.connect": 5,
+            "cachelib.connect_async": 5,
+            "redis.Redis": 10,
+        }
+        with connect(server.config) as client:
+            assert client.dbsize() == 0  # its keys are gone
+
+    def test_server_that_is_not_ours_gives_no_verdict(self, server: Embedded) -> None:
+        assert [finding.verdict for finding in lost_replies.drill(_remote(server), increments=1).findings] == [INCONCLUSIVE]
 
 
 # --- speed ---

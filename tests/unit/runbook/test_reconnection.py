@@ -42,6 +42,7 @@ def result(*returns: Return, **changes: object) -> Result:
         "returns": returns or (returned(),),
         "counted": 3,
         "backoff_s": (BASE_S, CAP_S),
+        "deadline_s": 5.0,
         **changes,
     }
     return Result(**values)  # type: ignore[arg-type]
@@ -133,6 +134,19 @@ def test_a_caller_who_was_told_late_is_not_timed_where_the_host_stalled() -> Non
     assert finding("grace", result(looks=History([late, prompt]), stalled_s=frozenset({12}))).verdict is Verdict.FAIL
 
 
+def test_calls_that_fail_in_an_outage_as_long_as_their_deadline_prove_nothing() -> None:
+    failed = History([call("GET", 11 * S, 16 * S, Outcome.FAIL, "Unavailable: GET got no answer")])
+    assert finding("survival", result(basics=failed)).verdict is Verdict.FAIL
+    assert finding("survival", result(basics=failed, deadline_s=3.0)).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("wrong", [{"kills": 0}, {"callers": 0}])
+def test_drill_without_a_kill_or_a_caller_is_refused(wrong: dict[str, int]) -> None:
+    numbers = {"kills": 1, "callers": 1, **wrong}
+    with pytest.raises(ValueError, match="at least one kill and one caller"):
+        drill(None, rate_per_s=1, before_s=0, down_s=0, after_s=0, **numbers)  # type: ignore[arg-type]
+
+
 def test_a_fault_that_was_not_observed_makes_every_pass_inconclusive() -> None:
     doubtful = returned(outage=Outage("SIGKILL", BROKEN_NS, DOWN_NS, BACK_NS, ("the same server process answers as before",)))
     assert {found.verdict for found in judge_result(result(doubtful))} == {Verdict.INCONCLUSIVE}
@@ -141,7 +155,7 @@ def test_a_fault_that_was_not_observed_makes_every_pass_inconclusive() -> None:
 def test_what_is_not_ours_is_not_killed() -> None:
     class Elsewhere:
         name = "remote"
-        config = type("Config", (), {"backoff_base_s": BASE_S, "backoff_cap_s": CAP_S})
+        config = type("Config", (), {"backoff_base_s": BASE_S, "backoff_cap_s": CAP_S, "deadline_s": 5.0})
 
     judged = drill(Elsewhere(), kills=1, callers=1, rate_per_s=1, before_s=0, down_s=0, after_s=0)  # type: ignore[arg-type]
     assert {found.verdict for found in judged.findings} == {Verdict.INCONCLUSIVE}
