@@ -162,7 +162,8 @@ class Call:
                 return wait_s
             # An attempt made at the deadline could fail of nothing but the deadline, and hide why the others did.
             following = decide(self.effect, sent=self.sent, time_left_s=0.0)
-        raise self._final(following, error) from error
+        # What made the server away is of more use than that it was.
+        raise self._final(following, error) from (error.__cause__ if isinstance(error, Away) and error.__cause__ else error)
 
     def _final(self, following: Next, error: Exception) -> CacheError:
         waited_s = time.monotonic() - self.began_s
