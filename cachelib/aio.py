@@ -149,8 +149,12 @@ class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annota
                 async with asyncio.timeout(self.connection_pool.config.deadline_s if until_s is None else left_s(until_s)):
                     await self.connection.send_command("UNWATCH")
                     await self.connection.read_response()
-            except (redis.RedisError, OSError):
+            except BaseException as error:
                 await self.connection.disconnect(nowait=True)  # which ends the WATCH as well
+                if not isinstance(error, redis.RedisError | OSError):  # cancelled: the connection goes back all the same
+                    self.watching = False
+                    await super().reset()
+                    raise
             self.watching = False
         await super().reset()
 

@@ -30,6 +30,8 @@ _call: ContextVar["Call | None"] = ContextVar("cachelib_call", default=None)
 # What a server answers that has not executed the command, and another or a later one may.
 NOT_SERVED = (redis.BusyLoadingError, redis.ReadOnlyError)
 
+_SCRIPTS = frozenset({"EVAL", "EVALSHA", "FCALL"})
+
 
 class Away(redis.ConnectionError):
     """The server could not be connected to by the deadline of a call that waited for it."""
@@ -140,8 +142,9 @@ class Call:
             OutcomeUnknown: it may have been applied, and must not be sent again.
             Refused: the server refused the login or the database.
         """
-        if isinstance(error, redis.BusyLoadingError) or (isinstance(error, redis.ReadOnlyError) and len(self.commands) == 1):
-            self.unsent()  # the server answered that it did nothing
+        # Of a batch, other commands may have been served; and a script may have had effects before it met the refusal.
+        if isinstance(error, NOT_SERVED) and len(self.commands) == 1 and self.name not in _SCRIPTS:
+            self.unsent()
         if isinstance(error, redis.AuthenticationError | CacheError):
             # Another attempt can't help; an earlier one may have changed something.
             if decide(self.effect, sent=self.sent, time_left_s=0.0) is Next.UNKNOWN:
@@ -150,13 +153,13 @@ class Call:
         if not isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError | OSError):
             raise error
         if isinstance(error, redis.ReadOnlyError) and self.sent and self.effect is Effect.ONCE:
-            raise error  # a part of a batch was refused, and the caller may know which
+            raise error  # a part was refused, and the caller may know which
         left_s = self.left_s() if self.repeatable and not isinstance(error, Away) else 0.0
         following = decide(self.effect, sent=self.sent, time_left_s=left_s)
         if following is Next.RETRY:
             wait_s = backoff_s(self.attempts, self.config.backoff_base_s, self.config.backoff_cap_s)
             if wait_s < left_s:
-                self.journal.tell(Retried(self.config.endpoint, self.name, self.attempts, wait_s, str(error)))
+                self.journal.tell(Retried(self.config.endpoint, self.name, self.attempts, wait_s, _told(error)))
                 self.attempts += 1
                 self._sent_before = self.sent
                 return wait_s
@@ -170,14 +173,14 @@ class Call:
         waited = f"{waited_s:.3g} s" + (f" in {self.attempts} attempts" if self.attempts > 1 else "")
         endpoint = self.config.endpoint
         if following is Next.UNKNOWN:
-            self.journal.tell(OutcomeLost(endpoint, self.name, waited_s, str(error)))
+            self.journal.tell(OutcomeLost(endpoint, self.name, waited_s, _told(error)))
             return OutcomeUnknown(
-                f"{self.name} was sent to {endpoint} and its reply was lost after {waited} ({error}): it may or may not have been "
+                f"{self.name} was sent to {endpoint} and its reply was lost after {waited} ({_told(error)}): it may or may not have been "
                 "applied. Read the data back before you send it again."
             )
         back = f", after the server went away at {moment(self.since)}" if self.since and not isinstance(error, Away) else ""
         return Unavailable(
-            f"{self.name} got no answer from {endpoint} within {waited} ({error}{back}), and changed nothing. "
+            f"{self.name} got no answer from {endpoint} within {waited} ({_told(error)}{back}), and changed nothing. "
             "Is the server up and reachable?",
             self.since,
         )
@@ -191,6 +194,11 @@ class Call:
         else:
             advice = "raise REDIS_POOL_SIZE, or hold connections for a shorter time"
         return PoolExhausted(f"{message}: {advice}", self.since)
+
+
+def _told(error: Exception) -> str:
+    """Say why an attempt failed; redis-py writes the arguments of a batch's command into the error reply to it."""
+    return type(error).__name__ if isinstance(error, redis.ResponseError) else str(error)
 
 
 def moment(when: datetime) -> str:

@@ -31,8 +31,23 @@ def effect_of(command: tuple[Any, ...]) -> Effect:
 
 
 def worst_effect(commands: Iterable[tuple[Any, ...]]) -> Effect:
-    """Tell the effect of a batch: that of its least repeatable command; an empty batch only reads."""
-    return max(map(effect_of, commands), default=Effect.READ)
+    """Tell the effect of a batch: that of its least repeatable command; an empty batch only reads.
+
+    A batch that reads what it writes afterwards would read something else the second time, such as LRANGE and DEL of one key.
+    """
+    batch = list(commands)
+    effect = max(map(effect_of, batch), default=Effect.READ)
+    if effect is not Effect.IDEMPOTENT or len(batch) == 1:
+        return effect
+    read: set[str] = set()
+    for command in batch:
+        name, arguments = command_name(command), _arguments(command)
+        writes = effect_of(command) is Effect.IDEMPOTENT
+        if writes and ("*" in read or read & arguments):
+            return Effect.ONCE
+        if not writes or name in _READ_OTHER_KEYS:
+            read |= {"*"} if name in _READ_ANY_KEY else arguments
+    return effect
 
 
 def blocking_s(command: tuple[Any, ...]) -> float:
@@ -68,6 +83,10 @@ def command_name(command: tuple[Any, ...]) -> str:
     """Return the command's name without its arguments, which may hold secrets."""
     words = _words(command[:2])
     return " ".join(words[:2]) if words[0] in _CONTAINERS else words[0]
+
+
+def _arguments(command: tuple[Any, ...]) -> set[str]:
+    return {word.decode("latin-1") if isinstance(word, bytes) else str(word) for word in command[1:]}
 
 
 def _words(command: tuple[Any, ...]) -> list[str]:
@@ -136,6 +155,10 @@ _IDEMPOTENT = frozenset(
     ZREMRANGEBYSCORE
     """.split()
 ) | {"CLIENT NO-EVICT", "CLIENT SETNAME", "CONFIG SET", "SCRIPT LOAD", "SLOWLOG RESET"}
+
+# In a batch, what these read is theirs to say, or every key.
+_READ_OTHER_KEYS = frozenset({"GETEX", "PFMERGE", "SINTERSTORE", "SUNIONSTORE"})
+_READ_ANY_KEY = frozenset({"DBSIZE", "KEYS", "RANDOMKEY", "SCAN"})
 
 # With one of these words the reply tells who was first, or the value depends on the one before.
 _CONDITIONS: dict[str, frozenset[str]] = {

@@ -44,5 +44,8 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
         raise answer  # still loading, or too many clients
     # A user may lack the right to PING, and a server that can't save refuses it too: both answer.
     if command[0] != "PING" or isinstance(answer, redis.AuthenticationError):
+        # A server that does not know HELLO repeats its arguments. So nothing is chained, either.
         said = str(answer).rstrip(".")
-        raise Refused(f"{config.endpoint} refused the connection: {said}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB.") from answer
+        if config.password:
+            said = said.replace(config.password.reveal(), "***")
+        raise Refused(f"{config.endpoint} refused the connection: {said}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB.") from None

@@ -256,6 +256,8 @@ class Multiplexer:
         try:
             for command, answer in zip(commands, answers, strict=True):
                 check_answer(config, command, answer)
+            if not line.open:  # its end was told before anybody knew of it
+                raise redis.ConnectionError("the connection ended after its greeting")
         except redis.RedisError:
             line.abort()
             raise

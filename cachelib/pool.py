@@ -262,6 +262,9 @@ class FairPool(redis.ConnectionPool):
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             self._gate.failed(call, error)
             return False
+        except BaseException:  # what is left of the greeting would be taken for replies
+            connection.disconnect()
+            raise
         connection.up = True
         self._made += 1
         self._gate.opened()
