@@ -112,7 +112,7 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
     [
         (["run", "no-such"], {}, "there is no notebook no-such; there are client-benchmark, latency-benchmark"),
         (["run", "setup", "-p", "pool=3"], {}, "setup takes no parameter pool; it takes target, pool_size"),
-        (["run", "setup", "-p", "pool_size=many"], {}, "pool_size takes a whole number, got 'many'"),
+        (["run", "setup", "-p", "pool_size=many"], {}, "pool_size takes a whole number above 0, got 'many'"),
         (["run", "setup", "-p", "pool_size"], {}, "-p takes name=value"),
         (["run", "setup", "-p", "pool_size=1", "-p", "pool_size=2"], {}, "given twice"),
         (["run", "setup", "-p", "password=hunter2"], {}, "looks like a secret"),
