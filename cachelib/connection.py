@@ -5,6 +5,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -114,11 +115,13 @@ class BoundedConnection(Connection):
 
     Attributes:
         up: whether the pool counts it as connected.
+        on_greeted: is told that the server has let it in, before redis-py's connect callbacks are called.
     """
 
     def __init__(self, *, config: Config, **options: Any) -> None:
         self.config = config
         self.up = False
+        self.on_greeted: Callable[[], None] = lambda: None
         self._retire_s = float("inf")
         self._poller: Any = None
         super().__init__(redis_connect_func=_introduce, **options)
@@ -233,3 +236,4 @@ def _introduce(connection: BoundedConnection) -> None:
             answer = error
         check_answer(connection.config, command, answer)
     connection._bounded().greeting_until_s = None
+    connection.on_greeted()

@@ -253,6 +253,8 @@ class FairPool(redis.ConnectionPool):
         if connection.up:  # it was lost while its caller kept it
             connection.up = False
             self._lost += 1
+        # A subscription's connect callback wants a lock that another of its threads may hold at the gate, so it can't open the gate.
+        connection.on_greeted = self._gate.opened
         try:
             with under_way(call):
                 connection.connect()
@@ -267,7 +269,6 @@ class FairPool(redis.ConnectionPool):
             raise
         connection.up = True
         self._made += 1
-        self._gate.opened()
         return True
 
     def _is_usable(self, connection: BoundedConnection) -> bool:

@@ -597,6 +597,22 @@ def test_subscriber_to_a_missing_server_is_told_at_the_deadline_and_hears_later(
         assert eventually(hear)["data"] == b"hello"
 
 
+def test_thread_that_subscribes_meanwhile_does_not_hold_up_the_return(own_server: Embedded, connect_to: Any, eventually: Any) -> None:
+    """It holds a lock of redis-py's while it waits for the server, and the reader, who is the prober, needs that lock to subscribe again."""
+    client = connect_to(own_server, deadline_s=10.0)
+    with subscribed(client, "news") as pubsub:
+        own_server.kill()
+        reader = Task(lambda: pubsub.get_message(timeout=0.5))
+        eventually(lambda: "server away" in repr(client))
+        subscriber = Task(lambda: pubsub.subscribe("weather"))
+        eventually(lambda: client.pool_stats().waiting == 1)
+        own_server.start()
+        started_s = time.monotonic()
+        assert (reader.result(), subscriber.result()) == (None, None)
+        assert time.monotonic() - started_s < 2
+        eventually(lambda: client.pubsub_numsub("news", "weather") == [(b"news", 1), (b"weather", 1)])
+
+
 def test_write_in_flight_at_the_kill_is_the_only_one_of_unknown_outcome(own_server: Embedded, connect_to: Any) -> None:
     """Those that come during the outage have certainly not been sent."""
     client = connect_to(own_server, connected=True, deadline_s=0.3)
