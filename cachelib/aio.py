@@ -10,7 +10,7 @@ from redis.asyncio.client import Pipeline, PubSub
 from redis.client import NEVER_DECODE
 
 from cachelib.aio_pool import AsyncConnection, AsyncPool, left_s, run
-from cachelib.call import NOT_SERVED, Call, explicit_until_s
+from cachelib.call import NOT_SERVED, Call, current_call, explicit_until_s
 from cachelib.commands import PLAIN, blocking_s, command_name
 from cachelib.config import Config
 from cachelib.errors import Unavailable
@@ -86,15 +86,14 @@ class AsyncClient(redis.asyncio.Redis):
         self.connection_pool.bind()
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return await super().execute_command(*args, **options)
-        execute, current = super().execute_command, self._call([args], blocking_s(args))
+        execute = super().execute_command
+        return await run(self._call([args], blocking_s(args)), lambda: execute(*args, **options))
 
-        async def attempt() -> Any:
-            held = self.connection  # by `client.client()`, so that the pool can't look after it
-            if isinstance(held, AsyncConnection):
-                await self.connection_pool.connected(held, current)
-            return await execute(*args, **options)
-
-        return await run(current, attempt)
+    async def _send_command_parse_response(self, conn: Any, command_name: str | bytes, *args: Any, **options: Any) -> Any:
+        # The pool can't look after a connection that `client.client()` keeps. Here redis-py holds the lock by which tasks share it.
+        if conn is self.connection and not isinstance(self, Pipeline) and (call := current_call()):
+            await self.connection_pool.connected(conn, call)
+        return await super()._send_command_parse_response(conn, command_name, *args, **options)
 
     async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
         """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""

@@ -1,5 +1,6 @@
 """The client that an application uses: redis-py's commands, under one deadline, and none sent twice where that could harm."""
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -68,16 +69,20 @@ class Client(redis.Redis):
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return self._execute_command(*args, **options)
 
-        def attempt() -> Any:
-            held = self.connection  # by `client.client()`, so that the pool can't look after it
-            if isinstance(held, BoundedConnection):
-                if held.is_stale():
-                    held.disconnect()
-                if not held.is_connected:
-                    self.connection_pool.await_connected(held, current)
-            return self._execute_command(*args, **options)
-
         current = self._call([args], blocking_s(args))
+
+        def attempt() -> Any:
+            if self.connection is None:
+                return self._execute_command(*args, **options)
+            # `client.client()` holds one for all its threads: redis-py lets them use it in turn, and for ever.
+            if not self.single_connection_lock.acquire(timeout=max(0.0, min(current.left_s(), threading.TIMEOUT_MAX))):
+                raise redis.TimeoutError("another thread kept the connection of this client")
+            try:
+                self.connection_pool.renew(self.connection, current)
+                return self._execute_command(*args, **options)
+            finally:
+                self.single_connection_lock.release()
+
         return call.run(current, attempt)
 
     def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:

@@ -230,6 +230,13 @@ class FairPool(redis.ConnectionPool):
         self.release(connection)
         return None
 
+    def renew(self, connection: BoundedConnection, call: Call) -> None:
+        """Connect a connection that its caller keeps, if it was lost while idle, as `await_connected` does."""
+        if connection.is_stale():
+            connection.disconnect()
+        if not connection.is_connected:
+            self.await_connected(connection, call)
+
     def await_connected(self, connection: BoundedConnection, call: Call) -> None:
         """Connect a connection that its caller keeps, once the server is back.
 

@@ -534,6 +534,21 @@ def test_idle_connections_that_ended_are_replaced_unnoticed(
     run(main, server, port=proxy.port, loop_factory=loop_factory)
 
 
+def test_tasks_that_share_a_lost_connection_reconnect_it_once(server: Embedded, proxy: Proxy) -> None:
+    async def main(client: Any) -> None:
+        await warmed(client)
+        async with client.client() as single:
+            await single.ping()
+            with reset(proxy):
+                await asyncio.sleep(0.05)  # it ends, and the line too
+            made = client.pool_stats().made
+            with delayed(proxy, 0.05):
+                assert sorted(await asyncio.gather(*(single.incr("n") for _ in range(10)))) == list(range(1, 11))
+            assert client.pool_stats().made - made <= 2
+
+    run(main, server, port=proxy.port, deadline_s=LONG_S)
+
+
 def test_cancelled_callers_disturb_nobody(server: Embedded, proxy: Proxy, loop_factory: LoopFactory) -> None:
     async def main(client: Any) -> None:
         await warmed(client)

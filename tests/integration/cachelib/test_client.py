@@ -401,6 +401,27 @@ def test_single_connection_client_reconnects_after_a_restart(command: Any, own_s
         command(single)
 
 
+def test_single_connection_client_shared_by_threads_gives_each_its_own_reply(own_server: Embedded, admin: Any, connect_to: Any) -> None:
+    """However often the connection is lost: whoever finds it so reconnects it while nobody else uses it."""
+    with connect_to(own_server).client() as single:
+        asking = [in_thread(lambda n=n: [single.echo(f"{n} {i}") == b"%d %d" % (n, i) for i in range(200)]) for n in range(8)]
+        for _ in range(20):
+            admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            time.sleep(0.01)
+        assert [result() for result in asking] == [[True] * 200] * 8
+
+
+def test_thread_waits_for_a_shared_connection_until_its_deadline(own_server: Embedded, admin: Any, connect_to: Any, eventually: Any) -> None:
+    with connect_to(own_server, deadline_s=0.2).client() as single:
+        blocking = in_thread(lambda: single.blpop("nothing", 1))
+        eventually(lambda: admin.info("clients")["blocked_clients"])
+        began_s = time.monotonic()
+        with pytest.raises(Unavailable, match="another thread kept the connection"):
+            single.get("k")
+        assert time.monotonic() - began_s < 0.7
+        assert blocking() is None
+
+
 def test_single_connection_client_that_can_not_connect_has_certainly_sent_nothing(own_server: Embedded, connect_to: Any) -> None:
     with connect_to(own_server, deadline_s=0.1).client() as single:
         own_server.kill()

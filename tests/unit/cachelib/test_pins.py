@@ -28,6 +28,7 @@ USED = [
     (AsyncConnectionPool(), "_lock", "to renew it for another event loop"),
     (redis.asyncio.Connection(), "_writer", "to see that an idle connection was reset"),
     (redis.Redis, "_execute_command", "to repeat it, where `execute_command` has to be ours"),
+    (redis.asyncio.Redis, "_send_command_parse_response", "to reconnect under the lock by which tasks share one connection"),
     (Pipeline, "_disconnect_raise_on_watching", "to keep it from inviting a second run of a transaction"),
     (Pipeline, "_disconnect_reset_raise_on_watching", "the same"),
     (AsyncPipeline, "_disconnect_raise_on_watching", "the same"),
