@@ -39,7 +39,9 @@ def common_options(config: Config) -> dict[str, Any]:
 
 
 class _BoundedSocket:
-    """A connected socket that looks at the clock before each send and receive.
+    """A connected socket that looks at the clock before each send and receive, and outlives them when another thread closes it.
+
+    Otherwise its number could be that of the next socket by the time the system looks at it, and the wait would be for that one's data.
 
     Attributes:
         until_s: by when whoever uses it now has to end; None leaves it to the call that is under way.
@@ -50,21 +52,22 @@ class _BoundedSocket:
         greeting_until_s: as above.
     """
 
-    __slots__ = ("_armed_s", "_socket", "greeting_until_s", "until_s")
+    __slots__ = ("_armed_s", "_busy", "_closed", "_socket", "greeting_until_s", "until_s")
 
     def __init__(self, connected: socket.socket, greeting_until_s: float) -> None:
         self._socket = connected
         self.greeting_until_s: float | None = greeting_until_s
         self._armed_s = -1.0
+        self._busy = self._closed = False
         self.until_s: float | None = None
 
     def transmit(self, data: bytes, until_s: float) -> None:
         """Send all bytes; where it raises, the last of them has not left."""
         self._arm(until_s)
-        sent = self._socket.send(data)
+        sent: int = self._use(self._socket.send, data)
         while sent < len(data):
             self._arm(until_s)
-            sent += self._socket.send(memoryview(data)[sent:])
+            sent += self._use(self._socket.send, memoryview(data)[sent:])
 
     def sendall(self, data: bytes) -> None:
         if self.greeting_until_s is not None:
@@ -72,7 +75,7 @@ class _BoundedSocket:
         elif call := current_call():
             self._arm(call.until_s)
             call.sent = True
-        self._socket.sendall(data)
+        self._use(self._socket.sendall, data)
 
     def recv_into(self, buffer: bytearray) -> int:
         until_s = self.until_s
@@ -82,7 +85,13 @@ class _BoundedSocket:
             until_s = call.reply_until_s
         if until_s is not None:
             self._arm(until_s)
-        return self._socket.recv_into(buffer)
+        received: int = self._use(self._socket.recv_into, buffer)
+        return received
+
+    def close(self) -> None:
+        self._closed = True
+        if not self._busy:
+            self._socket.close()
 
     def settimeout(self, timeout_s: float | None) -> None:
         self._armed_s = -1.0
@@ -90,6 +99,17 @@ class _BoundedSocket:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
+
+    def _use(self, act: Callable[[Any], Any], data: Any) -> Any:
+        self._busy = True
+        try:
+            if self._closed:
+                raise redis.ConnectionError("another thread closed the connection")
+            return act(data)
+        finally:
+            self._busy = False
+            if self._closed:
+                self._socket.close()
 
     def _greeting_until_s(self) -> float:
         assert self.greeting_until_s is not None
