@@ -29,6 +29,10 @@ from cachelib.stats import PoolStats, events_counted
 _CONVOY_COMMANDS = 8
 _CONVOY_BYTES = 65_536
 
+# A caller whose own reply has come waits so long, in seconds, for each of those that it reads for others: they travelled together, but
+# one of the commands may be slow.
+_COURTESY_S = 0.005
+
 _NOTHING = object()
 
 
@@ -324,17 +328,14 @@ class FairPool(redis.ConnectionPool):
         except BaseException as error:  # Ctrl-C: nobody may hand a connection to one who has left
             self._leave(turn)
             if turn.connection is not None:
-                turn.gate.acquire()
                 if turn.due:
-                    self._break(turn.connection, turn.due, error)
+                    self._break(turn.connection, turn, turn.due, error)
                 self.release(turn.connection)
             raise
         if not opened:
             self._leave(turn)
         # It may have been served just after the wait ended.
         if turn.connection is not None:
-            if not opened:
-                turn.gate.acquire()  # whoever hands the connection on is about to open it
             return turn.connection
         if turn.reply is not _NOTHING or turn.error is not None:
             return None
@@ -371,12 +372,12 @@ class FairPool(redis.ConnectionPool):
         """Take along those at the head of the queue who only want a command sent, and have the usual time."""
         aboard: list[_Turn] = []
         with self._lock:
-            while self._queue and len(aboard) < _CONVOY_COMMANDS and size < _CONVOY_BYTES:
+            while self._queue and len(aboard) < _CONVOY_COMMANDS:
                 turn = self._queue[0]
-                if not turn.packed or not turn.call.patient:
+                size += len(turn.packed)
+                if not turn.packed or not turn.call.patient or size > _CONVOY_BYTES:
                     break
                 turn.aboard = True
-                size += len(turn.packed)
                 aboard.append(self._queue.popleft())
         return aboard
 
@@ -388,19 +389,25 @@ class FairPool(redis.ConnectionPool):
         try:
             connection.transmit(b"".join([other.packed for other in due]), turn.call)
         except BaseException as error:
-            self._break(connection, due, error)
+            self._break(connection, turn, due, error)
             self._distrust(turn.call, error)
             self.release(connection)
             raise
         return self._read(connection, turn, due)
 
     def _read(self, connection: BoundedConnection, turn: _Turn, due: deque[_Turn]) -> Any:
-        """Read the replies of all who are due, until our time is over: then the next of them goes on. Return our reply."""
+        """Read the replies of all who are due, until ours has come and the next does not follow, or our time is over. Return our reply.
+
+        Then the next of those who wait goes on; where nobody does, the connection is given up.
+        """
         served, heir, demoted = [], None, False
         try:
             while due:
                 other = due[0]
-                other.reply = connection.receive(other.raw, turn.call.reply_until_s)
+                until_s = turn.call.reply_until_s
+                if turn.reply is not _NOTHING:
+                    until_s = min(until_s, time.monotonic() + _COURTESY_S)
+                other.reply = connection.receive(other.raw, until_s)
                 demoted = demoted or isinstance(other.reply, NOT_SERVED)
                 served.append(due.popleft())
             if demoted:
@@ -409,8 +416,9 @@ class FairPool(redis.ConnectionPool):
             if isinstance(error, TimeoutError | redis.TimeoutError):
                 heir = self._heir(connection, turn, due)
             if heir is None:
-                self._break(connection, due, error)
-                self._distrust(turn.call, error)
+                self._break(connection, turn, due, error)
+                if turn.reply is _NOTHING:
+                    self._distrust(turn.call, error)
             if turn.reply is _NOTHING or not isinstance(error, Exception):
                 raise
         finally:
@@ -432,13 +440,14 @@ class FairPool(redis.ConnectionPool):
                     return other
         return None
 
-    def _break(self, connection: BoundedConnection, due: deque[_Turn], error: BaseException) -> None:
-        """Give up a connection, and tell all who are due that their replies are lost."""
+    def _break(self, connection: BoundedConnection, turn: _Turn, due: deque[_Turn], error: BaseException) -> None:
+        """Give up a connection that a turn has, and tell the others who are due that their replies are lost."""
         connection.disconnect()
-        for turn in due:
-            if turn.reply is _NOTHING:
-                turn.error = redis.ConnectionError(str(error) or type(error).__name__)
-            turn.gate.release()
+        for other in due:
+            if other is not turn:
+                if other.reply is _NOTHING:
+                    other.error = redis.ConnectionError(str(error) or type(error).__name__)
+                other.gate.release()
 
     def demote(self, connection: BoundedConnection) -> None:
         """Give a connection up whose server was a master once, or loads its data; not more often than a new one may be worth it."""

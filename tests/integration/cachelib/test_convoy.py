@@ -13,7 +13,9 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline
+from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline, pool
+from cachelib.connection import BoundedConnection
+from runbook.drills.faults import Proxy, withholding_replies
 from runbook.targets.embedded import Embedded
 
 pytestmark = pytest.mark.timeout(60)
@@ -428,6 +430,44 @@ def test_those_taken_along_to_a_paused_server_end_at_their_deadline(server: Embe
         assert 0 <= int(client.get("n") or 0) <= sum(type(outcome) is OutcomeUnknown for outcome in outcomes)
 
 
+def test_lost_reply_of_another_holds_nobody_up_whose_own_has_come(server: Embedded, proxy: Proxy, connect_to: Any) -> None:
+    client = connect_to(server, connected=True, port=proxy.port, pool_size=1, deadline_s=1.0)
+    ended_s = [0.0] * 3
+
+    def noting(number: int, call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            try:
+                return call()
+            finally:
+                ended_s[number] = time.monotonic()
+
+        return run
+
+    line = Line(client, [noting(0, client.ping), noting(1, lambda: client.incr("n")), noting(2, client.ping)])
+    with withholding_replies(proxy, b"incr"):
+        began_s = time.monotonic()
+        pinged, counted, _ = line.go()
+    assert (pinged, type(counted)) == (True, OutcomeUnknown)
+    assert ended_s[0] - began_s < 0.5 < ended_s[1] - began_s
+
+
+def test_no_more_bytes_travel_together_than_a_write_should_have(
+    server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect_to(server, connected=True, pool_size=1)
+    value = b"v" * 30_000
+    line = Line(client, [lambda n=n: client.set(f"k{n}", value) for n in range(5)])
+    written, transmit = [], BoundedConnection.transmit
+
+    def noting(connection: BoundedConnection, packed: bytes, call: Any) -> None:
+        written.append(len(packed))
+        transmit(connection, packed, call)
+
+    monkeypatch.setattr(BoundedConnection, "transmit", noting)
+    assert line.go() == [True] * 5
+    assert [size // 30_000 for size in written] == [2, 2, 1]
+
+
 def test_interrupted_leader_takes_nobody_down_with_it(server: Embedded, connect_to: Any, paused: Any, eventually: Any) -> None:
     """Ctrl-C in the main thread, while it awaits the replies of five others."""
 
@@ -513,6 +553,33 @@ def test_caller_interrupted_while_another_carries_its_command_spoils_nothing(
     assert client.incr("n") == 3
     stats = client.pool_stats()
     assert (stats.in_use, stats.idle, stats.made, stats.lost, stats.unknown) == (0, 1, 1, 0, 0)
+
+
+def test_caller_interrupted_as_it_is_handed_the_connection_hands_it_on(
+    server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal's exception may come when the wait is over, and before anything could be done with its result."""
+
+    class Interrupted:
+        def __init__(self, gate: threading.Lock) -> None:
+            self._gate, self.release = gate, gate.release
+
+        def acquire(self, timeout: float) -> bool:
+            self._gate.acquire(timeout=timeout)
+            raise KeyboardInterrupt
+
+    class Turn(pool._Turn):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.gate = Interrupted(self.gate)
+
+    client = connect_to(server, connected=True, pool_size=1)
+    monkeypatch.setattr(pool, "_Turn", Turn)
+    line = Line(client, [client.ping])
+    monkeypatch.undo()
+    assert kinds(line.go()) == {KeyboardInterrupt}
+    assert client.ping()
+    assert (client.pool_stats().in_use, client.pool_stats().lost) == (0, 0)
 
 
 def test_closing_the_client_under_way_settles_everybody(server: Embedded, connect_to: Any) -> None:
