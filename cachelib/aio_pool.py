@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 
 from cachelib.call import Call, current_call, under_way
 from cachelib.config import Config
-from cachelib.connection import common_options
+from cachelib.connection import common_options, forget_unsent
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
@@ -72,6 +72,13 @@ class AsyncConnection(Connection):
         self.up = False
         self.retire_s = float("inf")
         super().__init__(redis_connect_func=_introduce, **options)
+
+    async def disconnect(self, nowait: bool = False, **options: Any) -> None:
+        """End the connection; one that is given up, which is what redis-py does not wait for, delivers nothing any more."""
+        if nowait and self._writer is not None:
+            forget_unsent(self._writer.get_extra_info("socket"))
+            self._writer.transport.abort()
+        await super().disconnect(nowait, **options)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send bytes of the protocol, as redis-py does."""

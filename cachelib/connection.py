@@ -1,9 +1,11 @@
 """redis-py's connections, whose every step ends by a deadline, and which know when a command has left."""
 
+import contextlib
 import random
 import select
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +40,16 @@ def common_options(config: Config) -> dict[str, Any]:
     return options
 
 
+def forget_unsent(connected: Any) -> None:
+    """Let the system drop, when a socket is closed, what it has not delivered: a command that was given up must not arrive later.
+
+    Args:
+        connected: a socket, or what an event loop gives for one.
+    """
+    with contextlib.suppress(OSError, ValueError):  # it has been closed; the second is what uvloop says
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class _BoundedSocket:
     """A connected socket that looks at the clock before each send and receive, and outlives them when another thread closes it.
 
@@ -63,19 +75,19 @@ class _BoundedSocket:
 
     def transmit(self, data: bytes, until_s: float) -> None:
         """Send all bytes; where it raises, the last of them has not left."""
-        self._arm(until_s)
-        sent: int = self._use(self._socket.send, data)
+        sent: int = self._use(self._socket.send, data, until_s)
         while sent < len(data):
-            self._arm(until_s)
-            sent += self._use(self._socket.send, memoryview(data)[sent:])
+            sent += self._use(self._socket.send, memoryview(data)[sent:], until_s)
 
     def sendall(self, data: bytes) -> None:
+        until_s = None
         if self.greeting_until_s is not None:
-            self._arm(self._greeting_until_s())
+            until_s = self._greeting_until_s()
         elif call := current_call():
-            self._arm(call.until_s)
-            call.sent = True
-        self._use(self._socket.sendall, data)
+            until_s = call.until_s
+            if call.left_s() > 0:
+                call.sent = True
+        self._use(self._socket.sendall, data, until_s)
 
     def recv_into(self, buffer: bytearray) -> int:
         until_s = self.until_s
@@ -83,9 +95,7 @@ class _BoundedSocket:
             until_s = self._greeting_until_s()
         elif until_s is None and (call := current_call()):
             until_s = call.reply_until_s
-        if until_s is not None:
-            self._arm(until_s)
-        received: int = self._use(self._socket.recv_into, buffer)
+        received: int = self._use(self._socket.recv_into, buffer, until_s)
         return received
 
     def close(self) -> None:
@@ -100,12 +110,17 @@ class _BoundedSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
-    def _use(self, act: Callable[[Any], Any], data: Any) -> Any:
+    def _use(self, act: Callable[[Any], Any], data: Any, until_s: float | None) -> Any:
         self._busy = True
         try:
             if self._closed:
                 raise redis.ConnectionError("another thread closed the connection")
+            if until_s is not None:
+                self._arm(until_s)
             return act(data)
+        except TimeoutError:
+            forget_unsent(self._socket)
+            raise
         finally:
             self._busy = False
             if self._closed:

@@ -12,6 +12,7 @@ import redis
 from redis.connection import DefaultParser
 
 from cachelib.call import Call, Closed
+from cachelib.connection import forget_unsent
 
 # How many commands may be unanswered, and how many bytes of them, before further callers wait.
 MOST_IN_FLIGHT = 16_384
@@ -131,6 +132,8 @@ class Line(asyncio.Protocol):
         self.open = False
         self._why = self._why or why
         if self._transport is not None:
+            if self.in_flight:
+                forget_unsent(self._transport.get_extra_info("socket"))
             self._transport.abort()
 
     def connection_made(self, transport: Any) -> None:

@@ -87,6 +87,12 @@ class Bench:
     def is_closing(self) -> bool:
         return self.aborted
 
+    def get_extra_info(self, name: str) -> "Bench":
+        return self  # its own socket, too
+
+    def setsockopt(self, *option: object) -> None:
+        pass
+
     def abort(self, error: Exception | None = None) -> None:
         """End the connection, as asyncio does it: once, and the line is told in the next turn of the loop."""
         if not self.aborted:
