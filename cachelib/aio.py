@@ -91,8 +91,9 @@ class AsyncClient(redis.asyncio.Redis):
 
     async def _send_command_parse_response(self, conn: Any, command_name: str | bytes, *args: Any, **options: Any) -> Any:
         # The pool can't look after a connection that `client.client()` keeps. Here redis-py holds the lock by which tasks share it.
-        if conn is self.connection and not isinstance(self, Pipeline) and (call := current_call()):
-            await self.connection_pool.connected(conn, call)
+        held, current = self.connection, current_call()
+        if isinstance(held, AsyncConnection) and current and not isinstance(self, Pipeline):
+            await self.connection_pool.connected(held, current)
         return await super()._send_command_parse_response(conn, command_name, *args, **options)
 
     async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
@@ -100,8 +101,11 @@ class AsyncClient(redis.asyncio.Redis):
         try:
             return await super().parse_response(connection, command_name, **options)
         except redis.ReadOnlyError:
-            await self.connection_pool.demote(connection)
+            await self._demote(connection)
             raise
+
+    async def _demote(self, connection: Any) -> None:
+        await self.connection_pool.demote(connection)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
         """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
@@ -118,6 +122,8 @@ class AsyncClient(redis.asyncio.Redis):
 class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annotates `command_info` twice
     """redis-py's pipeline, its batch under the same rules as a command; `client._Pipeline` is its twin."""
 
+    _refused = 0  # how many commands of the batch were answered READONLY
+
     def __repr__(self) -> str:
         return f"<cachelib pipeline of {len(self)} commands, {self.connection_pool!r}>"
 
@@ -132,11 +138,25 @@ class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annota
         async def attempt() -> list[Any]:
             # redis-py empties the pipeline after each attempt, a failed one included.
             self.command_stack, self.scripts, self.explicit_transaction = list(queued), set(scripts), explicit
+            self._refused = 0
             await self._check_watch()
-            return await Pipeline.execute(self, raise_on_error)
+            try:
+                return await Pipeline.execute(self, raise_on_error)
+            except redis.ReadOnlyError as error:
+                if isinstance(error.__context__, redis.exceptions.ExecAbortError):
+                    current.unsent()  # the whole transaction was refused
+                else:
+                    current.refused(self._refused)
+                raise
 
         blocking = 0.0 if explicit or self.is_transaction else sum(map(blocking_s, batch))  # nothing blocks inside MULTI
-        return await run(self._call(batch, blocking, repeatable=not self.watching), attempt)
+        current = self._call(batch, blocking, repeatable=not self.watching)
+        return await run(current, attempt)
+
+    async def _demote(self, connection: Any) -> None:
+        self._refused += 1
+        # The replies to the rest of the batch are still to be read.
+        await self.connection_pool.demote(connection, busy=bool(self.command_stack))
 
     async def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
         """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""

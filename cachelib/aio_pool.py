@@ -17,7 +17,6 @@ from cachelib.connection import common_options, forget_unsent
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
-from cachelib.outage import DEMOTION_PACE_S
 from cachelib.stats import PoolStats, events_counted
 from cachelib.wire import pack
 
@@ -73,12 +72,12 @@ class AsyncConnection(Connection):
         self.retire_s = float("inf")
         super().__init__(redis_connect_func=_introduce, **options)
 
-    async def disconnect(self, nowait: bool = False, **options: Any) -> None:
+    async def disconnect(self, nowait: bool = False, *args: Any, **options: Any) -> None:
         """End the connection; one that is given up, which is what redis-py does not wait for, delivers nothing any more."""
         if nowait and self._writer is not None:
             forget_unsent(self._writer.get_extra_info("socket"))
             self._writer.transport.abort()
-        await super().disconnect(nowait, **options)
+        await super().disconnect(nowait, *args, **options)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send bytes of the protocol, as redis-py does."""
@@ -132,7 +131,6 @@ class AsyncPool(ConnectionPool):
     def __init__(self, config: Config, journal: Journal, *, decode_responses: bool = False) -> None:
         self.config, self.journal, self._decode_responses = config, journal, decode_responses
         self._made = self._lost = self._retired = self._waiting = 0
-        self._demoted_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(
             connection_class=AsyncSSLConnection if config.tls else AsyncConnection,
@@ -214,12 +212,18 @@ class AsyncPool(ConnectionPool):
         if not connection.is_connected:
             await self._connect(connection, call)
 
-    async def demote(self, connection: AsyncConnection) -> None:
-        """Give a connection up whose server was a master once; not more often than a new one may be worth it."""
-        now_s = time.monotonic()
-        if now_s - self._demoted_s >= DEMOTION_PACE_S:
-            self._demoted_s = now_s
-            await connection.disconnect(nowait=True)
+    async def demote(self, connection: AsyncConnection, *, busy: bool = False) -> None:
+        """Give a connection up whose server was a master once.
+
+        Args:
+            connection: which one.
+            busy: whether more replies are to be read; then it is given up when it is released.
+        """
+        if self.multiplexer.demotions.due():
+            if busy:
+                connection.mark_for_reconnect()
+            else:
+                await connection.disconnect(nowait=True)
 
     async def release(self, connection: Any) -> None:
         """Give a connection back."""

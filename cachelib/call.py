@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from cachelib.commands import Effect, command_name, worst_effect
+from cachelib.commands import Effect, command_name, effect_of, worst_effect
 from cachelib.config import Config
 from cachelib.errors import CacheError, OutcomeUnknown, PoolExhausted, Unavailable
 from cachelib.events import Journal, OutcomeLost, Retried, SlowCall
@@ -121,6 +121,12 @@ class Call:
     def unsent(self) -> None:
         """Take back that the attempt under way was sent; an earlier one may have been all the same."""
         self.sent = self._sent_before
+
+    def refused(self, commands: int) -> None:
+        """Note that the server has answered READONLY to so many commands of the batch: if to all that write, nothing was changed."""
+        writes = [command_name(command) for command in self.commands if effect_of(command) is not Effect.READ]
+        if commands == len(writes) and not _SCRIPTS & set(writes):
+            self.unsent()
 
     def succeeded(self) -> None:
         """Tell the journal if the call has taken long, beyond what it asked the server to block."""

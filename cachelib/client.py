@@ -72,13 +72,14 @@ class Client(redis.Redis):
         current = self._call([args], blocking_s(args))
 
         def attempt() -> Any:
-            if self.connection is None:
+            held = self.connection
+            if not isinstance(held, BoundedConnection):
                 return self._execute_command(*args, **options)
             # `client.client()` holds one for all its threads: redis-py lets them use it in turn, and for ever.
             if not self.single_connection_lock.acquire(timeout=max(0.0, min(current.left_s(), threading.TIMEOUT_MAX))):
                 raise redis.TimeoutError("another thread kept the connection of this client")
             try:
-                self.connection_pool.renew(self.connection, current)
+                self.connection_pool.renew(held, current)
                 return self._execute_command(*args, **options)
             finally:
                 self.single_connection_lock.release()
@@ -123,6 +124,8 @@ class Client(redis.Redis):
 class _Pipeline(Pipeline, Client):
     """redis-py's pipeline, its batch under the same rules as a command."""
 
+    _refused = 0  # how many commands of the batch were answered READONLY
+
     def __repr__(self) -> str:
         return f"<cachelib pipeline of {len(self)} commands, {self.connection_pool!r}>"
 
@@ -137,15 +140,30 @@ class _Pipeline(Pipeline, Client):
         def attempt() -> list[Any]:
             # redis-py empties the pipeline after each attempt, a failed one included.
             self.command_stack, self.scripts, self.explicit_transaction = list(queued), set(scripts), explicit
+            self._refused = 0
             self._check_watch()
-            return Pipeline.execute(self, raise_on_error)
+            try:
+                return Pipeline.execute(self, raise_on_error)
+            except redis.ReadOnlyError as error:
+                if isinstance(error.__context__, redis.exceptions.ExecAbortError):
+                    current.unsent()  # the whole transaction was refused
+                else:
+                    current.refused(self._refused)
+                raise
 
         # Nothing blocks inside MULTI. (`transaction` is a method of redis.Redis that its pipeline covers with a flag.)
         plain = not (explicit or vars(self)["transaction"])
-        return call.run(
-            self._call(batch, sum(map(blocking_s, batch)) if plain else 0.0, repeatable=not self.watching),
-            attempt,
-        )
+        current = self._call(batch, sum(map(blocking_s, batch)) if plain else 0.0, repeatable=not self.watching)
+        return call.run(current, attempt)
+
+    def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
+        """Read a reply as `Client` does; the replies to the rest of the batch are still to be read."""
+        try:
+            return Pipeline.parse_response(self, connection, command_name, **options)
+        except redis.ReadOnlyError:
+            self._refused += 1
+            self.connection_pool.demote(connection, busy=bool(self.command_stack))
+            raise
 
     def reset(self) -> None:  # type: ignore[override]  # redis-py names two things so: this is the pipeline's
         """Forget the commands and the WATCH, and give the connection back; a stalled server can't hold this up beyond the deadline."""

@@ -16,7 +16,7 @@ from cachelib.errors import Refused, Unavailable
 from cachelib.events import Event, Journal
 from cachelib.handshake import check_answer, greeting, untrusted
 from cachelib.line import MOST_IN_FLIGHT, Line
-from cachelib.outage import DEMOTION_PACE_S, Outage
+from cachelib.outage import Demotions, Outage
 from cachelib.wire import pack
 
 # So many callers who waited are let in at once: all of them would keep others past their deadlines.
@@ -51,13 +51,14 @@ class Multiplexer:
         decode_responses: whether replies are `str` instead of `bytes`.
 
     Attributes:
+        demotions: say whether this line, or a connection beside it, is given up.
         made, lost, retired: how many lines were connected, ended by the server or the network, and replaced for their age.
     """
 
     def __init__(self, config: Config, journal: Journal, *, decode_responses: bool) -> None:
         self._config, self._journal, self._decode_responses = config, journal, decode_responses
         self.made = self.lost = self.retired = 0
-        self._demoted_s = 0.0
+        self.demotions = Demotions()
         self._outage = Outage(config)
         self._line: Line | None = None
         self._draining: set[Line] = set()
@@ -111,10 +112,8 @@ class Multiplexer:
         self._outage.note(call)
 
     def demote(self) -> None:
-        """Give the line up whose server was a master once, or loads its data; not more often than a new one may be worth it."""
-        now_s = time.monotonic()
-        if now_s - self._demoted_s >= DEMOTION_PACE_S:
-            self._demoted_s = now_s
+        """Give the line up whose server was a master once, or loads its data."""
+        if self.demotions.due():
             self.lost += self._line is not None
             self._replace()
 

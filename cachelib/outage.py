@@ -14,11 +14,26 @@ from cachelib.config import Config
 from cachelib.events import Disconnected, Event, Journal, ProbeFailed, Reconnected
 from cachelib.policy import probe_wait_s
 
-# What was a master, and answers READONLY, is reconnected to at the most so often, in seconds.
-DEMOTION_PACE_S = 0.04
+# What was a master, and answers READONLY, or loads its data, is reconnected to at the most so often, in seconds.
+_DEMOTION_PACE_S = 0.04
 
 # An outage that returns so soon is the same one: its waits go on where they were.
 _SAME_OUTAGE_S = 1.0
+
+
+class Demotions:
+    """Says whether a connection that serves no more should be given up: not more often than a new one may be worth it."""
+
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def due(self) -> bool:
+        """Tell, and note if it is so."""
+        now_s = time.monotonic()
+        due = now_s - self._last_s >= _DEMOTION_PACE_S
+        if due:
+            self._last_s = now_s
+        return due
 
 
 class Outage:

@@ -21,7 +21,7 @@ from cachelib.config import Config
 from cachelib.connection import BoundedConnection, BoundedSSLConnection, common_options
 from cachelib.errors import CacheError
 from cachelib.events import Journal
-from cachelib.outage import DEMOTION_PACE_S, Gate
+from cachelib.outage import Demotions, Gate
 from cachelib.stats import PoolStats, events_counted
 
 # How many commands a caller takes along at the most, and how many bytes of them. More would wake more threads at once than the interpreter
@@ -82,7 +82,7 @@ class FairPool(redis.ConnectionPool):
         self.config = config
         self.journal = journal or Journal()
         self._made = self._lost = self._retired = 0
-        self._demoted_s = 0.0
+        self._demotions = Demotions()
         super().__init__(
             connection_class=BoundedSSLConnection if config.tls else BoundedConnection,
             max_connections=config.pool_size,
@@ -449,12 +449,18 @@ class FairPool(redis.ConnectionPool):
                     other.error = redis.ConnectionError(str(error) or type(error).__name__)
                 other.gate.release()
 
-    def demote(self, connection: BoundedConnection) -> None:
-        """Give a connection up whose server was a master once, or loads its data; not more often than a new one may be worth it."""
-        now_s = time.monotonic()
-        if now_s - self._demoted_s >= DEMOTION_PACE_S:
-            self._demoted_s = now_s
-            connection.disconnect()
+    def demote(self, connection: BoundedConnection, *, busy: bool = False) -> None:
+        """Give a connection up whose server was a master once, or loads its data.
+
+        Args:
+            connection: which one.
+            busy: whether more replies are to be read; then it is given up when it is released.
+        """
+        if self._demotions.due():
+            if busy:
+                connection.mark_for_reconnect()
+            else:
+                connection.disconnect()
 
     def _distrust(self, call: Call, error: BaseException) -> None:
         """After a silence that was long for a connection, give up the idle ones too: the peer of all of them may have vanished."""

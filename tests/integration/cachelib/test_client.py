@@ -411,7 +411,9 @@ def test_single_connection_client_shared_by_threads_gives_each_its_own_reply(own
         assert [result() for result in asking] == [[True] * 200] * 8
 
 
-def test_thread_waits_for_a_shared_connection_until_its_deadline(own_server: Embedded, admin: Any, connect_to: Any, eventually: Any) -> None:
+def test_thread_waits_for_a_shared_connection_until_its_deadline(
+    own_server: Embedded, admin: Any, connect_to: Any, eventually: Any
+) -> None:
     with connect_to(own_server, deadline_s=0.2).client() as single:
         blocking = in_thread(lambda: single.blpop("nothing", 1))
         eventually(lambda: admin.info("clients")["blocked_clients"])

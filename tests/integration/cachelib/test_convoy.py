@@ -451,9 +451,7 @@ def test_lost_reply_of_another_holds_nobody_up_whose_own_has_come(server: Embedd
     assert ended_s[0] - began_s < 0.5 < ended_s[1] - began_s
 
 
-def test_no_more_bytes_travel_together_than_a_write_should_have(
-    server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_bytes_travel_together_than_a_write_should_have(server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client = connect_to(server, connected=True, pool_size=1)
     value = b"v" * 30_000
     line = Line(client, [lambda n=n: client.set(f"k{n}", value) for n in range(5)])
