@@ -89,6 +89,7 @@ def _password(value: Any) -> Secret:
     secret = value if isinstance(value, Secret) else Secret(value)
     if not isinstance(secret.reveal(), str) or not secret.reveal():
         raise ValueError
+    secret.reveal().encode()  # bytes that an environment holds and that are no UTF-8 can't be sent
     return secret
 
 

@@ -424,8 +424,9 @@ def test_direct_construction_refuses_too(field: str, value: Any) -> None:
         Config(**{field: value})
 
 
-@pytest.mark.parametrize("password", [SECRET.encode(), Secret(""), 123456, [SECRET]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("password", [SECRET.encode(), Secret(""), 123456, [SECRET], "hunter2-\udcff"])
 def test_password_of_a_wrong_kind_is_refused_unseen(password: Any) -> None:
+    """The last is what `os.environ` makes of bytes that are no UTF-8."""
     with pytest.raises(ConfigError, match="password: got a value that is not shown; takes a password"):
         Config(password=password)
 
