@@ -20,6 +20,8 @@ def effect_of(command: tuple[Any, ...]) -> Effect:
         command: name and arguments as given to `execute_command`: ("SET", "k", "v") as well as ("CONFIG GET", "save").
     """
     name = command_name(command)
+    if name == "XREAD" and "$" in _words(command):
+        return Effect.ONCE  # what came between two attempts would be missed
     if name in _READ:
         return Effect.READ
     if name in _IDEMPOTENT:
@@ -165,6 +167,7 @@ _CONDITIONS: dict[str, frozenset[str]] = {
     "SET": frozenset({"NX", "XX", "GET", "IFEQ", "IFNE", "IFDEQ", "IFDNE"}),
     "GEOADD": frozenset({"NX", "XX", "CH"}),
     "ZADD": frozenset({"NX", "XX", "GT", "LT", "CH", "INCR"}),
+    "GETEX": frozenset({"EXAT", "PXAT"}),  # a time that is past deletes the value, and only the first reply holds it
     **dict.fromkeys(("EXPIRE", "EXPIREAT", "PEXPIRE", "PEXPIREAT"), frozenset({"NX", "XX", "GT", "LT"})),
 }
 

@@ -75,6 +75,11 @@ def _shown(word: Any) -> str:
         (("EXPIRE", "k", 10), IDEMPOTENT),
         (("EXPIRE", "k", 10, "NX"), ONCE),
         (("PEXPIREAT", "k", 10, "GT"), ONCE),
+        (("GETEX", "k", "EX", 10), IDEMPOTENT),
+        (("GETEX", "k", "PXAT", 10), ONCE),
+        # From the last entry on is not the same place twice.
+        (("XREAD", "STREAMS", "s", "0-1"), READ),
+        (("XREAD", "BLOCK", 10, "STREAMS", "s", b"$"), ONCE),
         # SORT writes only where it stores.
         (("SORT", "k"), READ),
         (("SORT", "k", "BY", "w_*", "DESC"), READ),
