@@ -37,7 +37,7 @@ class HealthReport:
         live: something that speaks Redis answers.
         ready: it serves reads: PING was answered with PONG.
         writable: a canary value was written, read back and deleted.
-        durable: the append-only file is on and its last write succeeded; None if the user may not see it.
+        durable: the append-only file is on and its last write succeeded; None if the user may not see it, or the server does not say.
         reasons: why one of these is not true, in the order found.
         detail: the server's or the client's words for the first reason; no secret.
         duration_s: how long the check took, in seconds.
@@ -116,7 +116,8 @@ def _durable(client: redis.Redis) -> bool | None:
         info = client.info("persistence")
     except NoPermissionError:
         return None
-    return bool(info["aof_enabled"]) and info["aof_last_write_status"] == "ok"
+    enabled, status = info.get("aof_enabled"), info.get("aof_last_write_status")  # a server that only resembles Redis may not say
+    return None if enabled is None else bool(enabled) and status == "ok"
 
 
 def _canary(client: redis.Redis) -> bool:
