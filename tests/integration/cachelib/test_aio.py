@@ -88,7 +88,7 @@ ZRANGE z 0 -1 WITHSCORES; ZMSCORE z a missing; BZPOPMIN z 1; GEOADD geo 13.4 52.
 PFCOUNT hll; XADD x 1-1 f é; XRANGE x - +; XREAD STREAMS x 0; XREAD BLOCK 10 STREAMS x 0; XREAD BLOCK 10 STREAMS x $; XLEN x;
 XGROUP CREATE x group 0; XREADGROUP GROUP group me BLOCK 10 STREAMS x >; XPENDING x group; XACK x group 1-1; XINFO STREAM x; DUMP missing;
 EVALSHA no-such-sha 0; SCRIPT EXISTS no; GET h; Config Get maxmemory; CONFIG SET no-such-parameter 1; CLIENT SETNAME me; ACL WHOAMI;
-LCS a b; PING; ECHO é; PUBLISH nobody v; PUBSUB NUMSUB nobody; WAIT 0 10; RENAME k renamed; RENAME missing renamed;
+LCS a b; PING; ECHO é; PUBLISH nobody v; PUBSUB NUMSUB nobody; RENAME k renamed; RENAME missing renamed;
 DEL renamed missing; DBSIZE; LASTSAVE; SCAN 0 MATCH h COUNT 1000; TOUCH h l; UNLINK h; EXISTS h
 """
 
