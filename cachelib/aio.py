@@ -86,8 +86,8 @@ class AsyncClient(redis.asyncio.Redis):
         self.connection_pool.bind()
         if name in ("WAIT", "WAITAOF") and not self.single_connection_client:
             raise redis.DataError(
-                f"{name} speaks of the writes of its own connection, and commands of this client travel over another one: put the writes and "
-                f"{name} into one pipeline(transaction=False), or make them all with `async with client.client() as single`"
+                f"{name} speaks of the writes of its own connection, and commands of this client travel over another one: put the writes "
+                f"and {name} into one pipeline(transaction=False), or make them all with `async with client.client() as single`"
             )
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return await super().execute_command(*args, **options)

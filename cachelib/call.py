@@ -149,10 +149,10 @@ class Call:
             Refused: the server refused the login or the database.
         """
         # Of a batch, other commands may have been served; and a script may have had effects before it met the refusal.
-        if isinstance(error, NOT_SERVED) and len(self.commands) == 1 and self.name not in _SCRIPTS:
+        if isinstance(error, (*NOT_SERVED, redis.AuthenticationError)) and len(self.commands) == 1 and self.name not in _SCRIPTS:
             self.unsent()
-        if isinstance(error, redis.AuthenticationError | CacheError):
-            # Another attempt can't help; an earlier one may have changed something.
+        if isinstance(error, redis.AuthenticationError | redis.InvalidResponse | CacheError):
+            # Another attempt can't help; an earlier one may have changed something, and so may one whose reply can't be understood.
             if decide(self.effect, sent=self.sent, time_left_s=0.0) is Next.UNKNOWN:
                 raise self._final(Next.UNKNOWN, error) from error
             raise error

@@ -36,12 +36,12 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
 
     Raises:
         Refused: the server refused the login or the database.
-        redis.ConnectionError: it is there, but not ready to serve.
+        redis.ConnectionError, redis.TimeoutError: it is not ready to serve.
     """
     if not isinstance(answer, Exception):
         return
-    if isinstance(answer, redis.ConnectionError) and not isinstance(answer, redis.AuthenticationError):
-        raise answer  # still loading, or too many clients
+    if isinstance(answer, redis.ConnectionError | redis.TimeoutError) and not isinstance(answer, redis.AuthenticationError):
+        raise answer  # still loading, or too many clients, or none
     # A user may lack the right to PING, and a server that can't save refuses it too: both answer.
     if command[0] != "PING" or isinstance(answer, redis.AuthenticationError):
         # A server that does not know HELLO repeats its arguments. So nothing is chained, either.

@@ -216,7 +216,7 @@ class Multiplexer:
                 except Refused as error:
                     self._tell(self._outage.over())  # it is there
                     self._fail_waiters(error)
-                except (redis.RedisError, OSError) as error:
+                except Exception as error:  # whatever it is, those who wait are told of it, and at their deadlines
                     self._tell(self._outage.failed(error))
                 else:
                     self._line = line
@@ -244,7 +244,8 @@ class Multiplexer:
                 commands = greeting(config)
                 calls = [Call(config, self._journal, ()) for _ in commands]
                 sent = [line.send(call, pack(command), False) for call, command in zip(calls, commands, strict=True)]
-                answers = await asyncio.gather(*sent)
+                # Each: the first may say why the server has ended the connection before the others.
+                answers = await asyncio.gather(*sent, return_exceptions=True)
         except BaseException as error:
             line.abort()
             if isinstance(error, ssl.SSLCertVerificationError):

@@ -1,0 +1,286 @@
+"""Answers that are neither a value nor an ordinary error, of real servers where one gives them, else of a scripted peer."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from cachelib import CacheError, Config, Event, OutcomeUnknown, Refused, Unavailable, connect, connect_async
+from runbook.targets.embedded import Embedded
+
+pytestmark = pytest.mark.timeout(30)
+
+PASSWORD = "correct-horse-battery-staple"
+
+
+class Peer:
+    """Greets, and answers every later read with the same bytes.
+
+    Args:
+        answer: those bytes.
+        ends: how many connections, of the first ones, it ends with its greeting.
+
+    Attributes:
+        port: where it listens.
+        connections: how many there were.
+    """
+
+    def __init__(self, answer: bytes = b"+OK\r\n", ends: int = 0) -> None:
+        self._answer, self._ends = answer, ends
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.connections = 0
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept()
+        self._thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connected, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connected, self.connections), daemon=True).start()
+
+    def _serve(self, connected: socket.socket, number: int) -> None:
+        with connected, contextlib.suppress(OSError):
+            connected.recv(4096)
+            connected.sendall(b"+OK\r\n+PONG\r\n")
+            while number > self._ends and connected.recv(4096):
+                connected.sendall(self._answer)
+
+
+def in_a_thread(config: Config, use: Callable[[Any], Any], **options: Any) -> Any:
+    """Use a client of threads; return the reply or the error."""
+    with connect(config, **options) as client:
+        try:
+            return use(client)
+        except redis.RedisError as error:
+            return error
+
+
+def in_a_loop(config: Config, use: Callable[[Any], Any], **options: Any) -> Any:
+    """Use a client of asyncio; return the reply or the error."""
+
+    async def run() -> Any:
+        client = connect_async(config, **options)
+        try:
+            return await use(client)
+        except redis.RedisError as error:
+            return error
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+BOTH = pytest.mark.parametrize("ask", [in_a_thread, in_a_loop], ids=["threads", "asyncio"])
+
+
+@pytest.fixture
+def admin(own_server: Embedded) -> Iterator[Any]:
+    """redis-py's own client of the test's own server."""
+    with redis.Redis(port=own_server.config.port, decode_responses=True) as admin:
+        yield admin
+
+
+def config_of(server: Embedded, **changes: Any) -> Config:
+    return Config(host="127.0.0.1", port=server.config.port, **changes)
+
+
+# --- refusals ---
+
+
+@BOTH
+def test_full_server_is_named_as_the_reason(ask: Any, own_server: Embedded, admin: Any) -> None:
+    admin.ping()
+    admin.config_set("maxclients", 1)
+    error = ask(config_of(own_server, deadline_s=0.3), lambda client: client.get("k"))
+    assert type(error) is Unavailable
+    assert "max number of clients" in str(error)
+
+
+@BOTH
+def test_missing_right_is_told_at_once_and_nothing_is_tried_again(ask: Any, own_server: Embedded, admin: Any) -> None:
+    admin.execute_command("ACL", "SETUSER", "bot", "on", f">{PASSWORD}", "~*", "+@all", "-incrby")
+    config = config_of(own_server, username="bot", password=PASSWORD)
+    assert type(ask(config, lambda client: client.incrby("n"))) is redis.exceptions.NoPermissionError
+    assert admin.info("commandstats")["cmdstat_incrby"]["rejected_calls"] == 1
+
+
+@BOTH
+def test_command_that_was_refused_for_want_of_a_login_did_nothing(ask: Any, own_server: Embedded, admin: Any) -> None:
+    """Its connection had lost the login, which RESET does."""
+    admin.config_set("requirepass", PASSWORD)
+    config = config_of(own_server, password=PASSWORD)
+
+    def use(client: Any) -> Any:
+        return client.execute_command("RESET") and client.execute_command("DECR", "n")
+
+    async def use_async(client: Any) -> Any:
+        async with client.client() as single:
+            await single.execute_command("RESET")
+            return await single.execute_command("DECR", "n")
+
+    error = ask(config, use_async if ask is in_a_loop else use)
+    assert isinstance(error, redis.AuthenticationError)
+
+
+@BOTH
+def test_password_that_a_server_without_hello_repeats_is_not_shown(ask: Any, start_server: Any) -> None:
+    server = start_server("--rename-command", "HELLO", "")
+    error = ask(config_of(server, password=PASSWORD), lambda client: client.get("k"))
+    assert type(error) is Refused
+    assert "***" in str(error)
+    while error is not None:
+        assert PASSWORD not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+# --- replies that are none ---
+
+
+@BOTH
+def test_reply_that_can_not_be_understood_leaves_the_outcome_of_a_write_unknown(ask: Any) -> None:
+    with Peer(answer=b"HTTP/1.1 400 Bad Request\r\n") as peer:
+        config = Config(host="127.0.0.1", port=peer.port, deadline_s=0.3)
+        assert type(ask(config, lambda client: client.incr("n"))) is OutcomeUnknown
+        assert type(ask(config, lambda client: client.execute_command("FROBNICATE"))) is OutcomeUnknown
+        assert type(ask(config, lambda client: client.pipeline().incr("n").execute())) is OutcomeUnknown
+        assert isinstance(ask(config, lambda client: client.get("n")), (redis.InvalidResponse, Unavailable))
+
+
+@BOTH
+def test_connection_that_ends_with_its_greeting_is_made_again(ask: Any) -> None:
+    with Peer(ends=3) as peer:
+        assert ask(Config(host="127.0.0.1", port=peer.port), lambda client: client.set("k", "v")) is True
+        assert peer.connections == 4
+
+
+def test_greeting_that_was_interrupted_is_not_taken_for_replies(server: Embedded, connect_to: Any, paused: Any) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    client = connect_to(server, pool_size=1)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.1, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    try:
+        server.pause()
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.ping()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+        server.resume()
+    assert [client.echo(str(number)) for number in range(3)] == [b"0", b"1", b"2"]
+    assert client.pool_stats().in_use == 0
+
+
+def test_cancelled_transaction_gives_its_connection_back(server: Embedded, paused: Any) -> None:
+    """Cancelled while the server does not answer to the UNWATCH."""
+
+    async def run() -> None:
+        client = connect_async(config_of(server, pool_size=1))
+
+        async def watch() -> None:
+            async with client.pipeline() as pipe:
+                await pipe.watch("k")
+                server.pause()
+
+        await client.ping()
+        task = asyncio.create_task(watch())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        server.resume()
+        assert client.pool_stats().in_use == 0
+        assert await client.pipeline().incr("n").execute() == [1]
+        await client.aclose()
+
+    asyncio.run(run())
+
+
+# --- what a batch says ---
+
+
+@BOTH
+def test_batch_that_meets_a_loading_server_is_never_applied_twice(ask: Any, start_server: Any) -> None:
+    slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    server = start_server("--appendonly", "no", "--save", "", "--enable-debug-command", "yes", *slow)
+    with redis.Redis(port=server.config.port, retry=None, socket_timeout=30, decode_responses=True) as admin:
+        admin.mset({f"k{number}": os.urandom(500) for number in range(400)})
+        outcomes: list[Any] = []
+        reloading = threading.Thread(target=lambda: admin.execute_command("DEBUG", "RELOAD"))
+
+        def batch(client: Any) -> Any:
+            return client.pipeline(transaction=False).incr("n").incr("n").execute()
+
+        def count(client: Any) -> None:
+            batch(client)
+            reloading.start()
+            while reloading.is_alive():
+                try:
+                    outcomes.append(batch(client))
+                except CacheError as error:
+                    outcomes.append(error)
+
+        async def count_in_a_loop(client: Any) -> None:
+            await batch(client)
+            reloading.start()
+            while reloading.is_alive():
+                outcomes.extend(await asyncio.gather(batch(client), return_exceptions=True))
+
+        assert ask(config_of(server), count_in_a_loop if ask is in_a_loop else count) is None
+    unknown = sum(type(outcome) is OutcomeUnknown for outcome in outcomes)
+    acknowledged = sum(isinstance(outcome, list) for outcome in outcomes)
+    assert unknown + acknowledged == len(outcomes)
+    acknowledged += 1  # before
+    with redis.Redis(port=server.config.port) as admin:
+        assert 2 * acknowledged <= int(admin.get("n")) <= 2 * (acknowledged + unknown)
+    assert unknown > 0  # it was met
+
+
+@BOTH
+def test_arguments_of_a_batch_are_told_to_nobody(ask: Any, own_server: Embedded, admin: Any) -> None:
+    """redis-py writes them into the error of the command that failed."""
+    events: list[Event] = []
+    admin.execute_command("REPLICAOF", "127.0.0.1", own_server.config.port)
+    error = ask(
+        config_of(own_server, deadline_s=0.1),
+        lambda client: client.pipeline().set("k", PASSWORD).set("k2", PASSWORD).execute(),
+        observers=[events.append],
+    )
+    assert isinstance(error, CacheError)
+    assert events
+    assert PASSWORD not in f"{events} {error}"
+
+
+def test_wait_of_asyncio_is_refused_where_it_could_say_nothing_about_the_writes(server: Embedded) -> None:
+    """They travel over the shared line, and it would over another connection, on which there was no write to wait for."""
+    for name in ("wait", "waitaof"):
+        arguments = (0, 1) if name == "wait" else (0, 0, 1)
+        error = in_a_loop(config_of(server), lambda client: getattr(client, name)(*arguments))  # noqa: B023
+        assert isinstance(error, redis.DataError)
+        assert "one pipeline" in str(error)
+
+    async def both(client: Any) -> Any:
+        async with client.client() as single:
+            await single.set("k", "v")
+            return await single.wait(0, 1), await client.pipeline(transaction=False).set("k", "v").wait(0, 1).execute()
+
+    assert in_a_loop(config_of(server), both) == (0, [True, 0])
