@@ -24,22 +24,24 @@ _LET_IN_IN_A_TURN = 512
 
 
 class _Waiter:
-    """A call that waits for the line, or for room on it; its reply, or what became of it, is the result of `call.future`.
+    """A call that waits for the line, or for room on it.
 
     Attributes:
         call: that waits.
+        future: its reply, or what became of it.
         packed: its command; empty where it waits for the line to be there, and sends nothing on it.
         raw: whether its reply stays `bytes`.
         queued: whether it still waits.
         timer: ends it at its deadline, wherever it is then.
     """
 
-    __slots__ = ("call", "packed", "queued", "raw", "timer")
+    __slots__ = ("call", "future", "packed", "queued", "raw", "timer")
 
     timer: asyncio.TimerHandle
 
     def __init__(self, call: Call, packed: bytes, raw: bool) -> None:
         self.call, self.packed, self.raw, self.queued = call, packed, raw, True
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
 
 class Multiplexer:
@@ -84,7 +86,7 @@ class Multiplexer:
     @property
     def waiting(self) -> int:
         """How many callers wait for the line."""
-        return sum(not waiter.call.future.done() for waiter in self._waiters)
+        return sum(not waiter.future.done() for waiter in self._waiters)
 
     def send(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
         """Send a command at once if the line has room, else when those who came before have been let in.
@@ -136,19 +138,17 @@ class Multiplexer:
             line.drain()
 
     def _queue_up(self, call: Call, packed: bytes, raw: bool) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        call.future = loop.create_future()
         waiter = _Waiter(call, packed, raw)
-        waiter.timer = loop.call_later(max(0.0, call.left_s()), self._expire, waiter)
-        call.future.add_done_callback(lambda _: self._left(waiter))
+        waiter.timer = waiter.future.get_loop().call_later(max(0.0, call.left_s()), self._expire, waiter)
+        waiter.future.add_done_callback(lambda _: self._left(waiter))
         self._waiters.append(waiter)
         self._let_in()
-        return call.future
+        return waiter.future
 
     def _expire(self, waiter: _Waiter) -> None:
-        call = waiter.call
-        if call.future.done():
+        if waiter.future.done():
             return
+        call = waiter.call
         self._outage.note(call)
         error: redis.RedisError
         if not waiter.queued:
@@ -163,7 +163,7 @@ class Multiplexer:
                 f"changed nothing: up to {MOST_IN_FLIGHT} commands are unanswered. Send less, or find out what makes the server slow.",
                 call.since,
             )
-        call.future.set_exception(error)
+        waiter.future.set_exception(error)
 
     def _left(self, waiter: _Waiter) -> None:
         """Forget one who has a reply, or has given up; those in the middle of the queue when they are many."""
@@ -171,14 +171,14 @@ class Multiplexer:
         if waiter.queued:
             self._gone += 1
             if self._gone > 100 and self._gone > len(self._waiters) / 2:
-                self._waiters = deque(other for other in self._waiters if not other.call.future.done())
+                self._waiters = deque(other for other in self._waiters if not other.future.done())
                 self._gone = 0
             self._let_in()
 
     def _let_in(self) -> None:
         """Let waiters in while there is room; where there is no line, see that somebody connects."""
         waiters, line = self._waiters, self._line
-        while waiters and waiters[0].call.future.done():
+        while waiters and waiters[0].future.done():
             waiters.popleft()
             self._gone -= 1
         if not waiters:
@@ -194,14 +194,14 @@ class Multiplexer:
             if not waiters or line.room() <= 0:
                 return
             waiter = waiters.popleft()
-            if waiter.call.future.done():
+            if waiter.future.done():
                 self._gone -= 1
                 continue
             waiter.queued = False
             if waiter.packed:
-                line.send(waiter.call, waiter.packed, waiter.raw, waiter.call.future)
+                line.send(waiter.call, waiter.packed, waiter.raw, waiter.future)
             else:
-                waiter.call.future.set_result(None)
+                waiter.future.set_result(None)
         if not line.in_flight:  # no reply will call us again
             line.loop.call_soon(self._let_in)
 
@@ -282,8 +282,8 @@ class Multiplexer:
         self._gone = 0
         for waiter in waiters:
             waiter.queued = False
-            if not waiter.call.future.done():
-                waiter.call.future.set_exception(type(error)(str(error)))
+            if not waiter.future.done():
+                waiter.future.set_exception(type(error)(str(error)))
 
     def _tell(self, event: Event | None) -> None:
         if event is not None:
