@@ -13,7 +13,7 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from runbook.drills.faults import Outage, killed
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Load, Outcome, collector_off
 from runbook.load.canary import SECOND_NS, Canary, stalled_seconds
+from runbook.load.looped import looped
 from runbook.load.workload import Operation
 from runbook.targets import Restartable, Target
 
@@ -35,6 +36,8 @@ PATIENCE_S = 0.25
 SHORTEST_OUTAGE_S = 3.0
 # For how long the server's return is waited for.
 WATCH_S = 60.0
+
+CLIENTS: dict[str, Callable[..., Any]] = {"connect": connect, "connect_async": looped}
 
 CLAIMS = {
     "storm": (
@@ -158,11 +161,22 @@ def _look(client: redis.Redis) -> Any:
             raise Unavailable(f"since {error.since:%H:%M:%S.%f}: {error}" if error.since else str(error), error.since) from error
 
 
-def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before_s: float, down_s: float, after_s: float) -> Result:
+def drill(
+    target: Target,
+    *,
+    client: str = "connect",
+    kills: int,
+    callers: int,
+    rate_per_s: float,
+    before_s: float,
+    down_s: float,
+    after_s: float,
+) -> Result:
     """Kill and restart the server under load, and record every call and every connection attempt of the client.
 
     Args:
         target: which server; one that can't be restarted by us gives INCONCLUSIVE findings.
+        client: which of ours is under test: "connect", or "connect_async" in an event loop that runs beside the callers.
         kills: how often.
         callers: of GET, SET and PING, a thread each, beside one that counts and one that is impatient; all share one client.
         rate_per_s: calls a second of the callers, together.
@@ -171,8 +185,10 @@ def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before
         after_s: seconds of load after it is back.
 
     Raises:
-        ValueError: there are no kills, or no callers.
+        ValueError: there are no kills, or no callers, or no such client.
     """
+    if client not in CLIENTS:
+        raise ValueError(f"there is no client {client!r}: take {' or '.join(CLIENTS)}")
     if kills < 1 or callers < 1:
         raise ValueError(f"a drill takes at least one kill and one caller, got {kills} and {callers}")
     config = target.config
@@ -184,14 +200,15 @@ def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before
 
     prefix = f"runbook:reconnection:{uuid.uuid4().hex}:"
     basics, counting, attempts = Basics(prefix, keys=100), Counting(f"{prefix}counter"), list[Attempt]()
-    with connect(config, observers=[lambda event: _note(attempts, event)]) as client, Canary() as canary:
-        basics.load(client)
+    observers = [lambda event: _note(attempts, event)]
+    with connect(config) as admin, CLIENTS[client](config, observers=observers) as tested, Canary() as canary:
+        basics.load(admin)
         watched: list[tuple[Outage, int]] = []
         with (
             collector_off(),
-            Load(client, basics, rate_per_s=rate_per_s, workers=callers) as calls,
-            Load(client, counting, rate_per_s=100, workers=1) as increments,
-            Load(client, Looking(), rate_per_s=20, workers=1) as looks,
+            Load(tested, basics, rate_per_s=rate_per_s, workers=callers) as calls,
+            Load(tested, counting, rate_per_s=100, workers=1) as increments,
+            Load(tested, Looking(), rate_per_s=20, workers=1) as looks,
         ):
             for _ in range(kills):
                 time.sleep(before_s)
@@ -201,9 +218,9 @@ def drill(target: Target, *, kills: int, callers: int, rate_per_s: float, before
                 accepted.thread.join()
                 watched.append((outage, accepted.at_ns))
                 time.sleep(after_s)
-        raw = client.get(counting.key)
-        basics.unload(client)
-        client.unlink(counting.key)
+        raw = admin.get(counting.key)
+        basics.unload(admin)
+        admin.unlink(counting.key)
         stalled_s = stalled_seconds(canary.overslept())
     histories = (calls.history, increments.history, looks.history)
     returns = tuple(_return(outage, accepted_ns, histories, attempts, stalled_s) for outage, accepted_ns in watched)
