@@ -125,6 +125,18 @@ def test_read_commands_carry_no_write_flag_in_the_servers_own_table(server: Embe
     assert {name for name in known if "write" in flags[name]} == set()
 
 
+def test_every_command_that_only_reads_by_the_servers_own_table_is_repeated(server: Embedded, connect_to: Any) -> None:
+    flags = _flags_by_command(connect_to(server, decode_responses=True))
+    reading = {name for name, words in flags.items() if "readonly" in words}
+    assert len(reading) > 80
+    assert {name for name in reading if effect_of((name,)) is ONCE} == set()
+
+
+def test_no_command_that_shares_a_connection_blocks(server: Embedded, connect_to: Any) -> None:
+    flags = _flags_by_command(connect_to(server, decode_responses=True))
+    assert {name for name in commands.PLAIN & flags.keys() if flags[name] & {"blocking", "pubsub"}} <= {"PUBLISH", "SPUBLISH"}
+
+
 def test_every_command_that_the_server_may_block_on_is_given_its_time(server: Embedded, connect_to: Any) -> None:
     flags = _flags_by_command(connect_to(server, decode_responses=True))
     blocking = {name for name, words in flags.items() if "blocking" in words and not name.startswith("CLIENT")}
