@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cachelib import AsyncClient, OutcomeUnknown, Unavailable, connect_async, deadline
 from runbook.drills.faults import Proxy, cutting_replies, delayed, half_open, losing_replies, refused, reset
@@ -87,77 +88,107 @@ def check_count(outcomes: list[Any], value: int) -> None:
 
 SIZES = st.sampled_from([1, 1, 30, 5000, 50_000])
 TIMEOUTS_S = st.sampled_from([None, None, None, 0.0005, 0.003, 0.01])
-ACTIONS = st.one_of(
-    st.tuples(st.just("echo"), st.integers(1, 30), SIZES, TIMEOUTS_S),
-    st.tuples(st.just("echo"), st.integers(1, 30), SIZES, st.none()),
-    st.tuples(st.just("count"), st.integers(1, 30), TIMEOUTS_S),
-    st.tuples(st.just("cancel"), st.integers(1, 20)),
-    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.0, 0.0005, 0.002, 0.01])),
-    st.tuples(st.just("end"), st.sampled_from(["reset", "refused", "killed"])),
-    st.tuples(st.just("cut"), st.sampled_from([b"ECHO", b"INCR"]), st.sampled_from([0, 1, 3, 10, 2000, 70_000]), st.booleans()),
-)
 
 
-class Story:
-    """A client, the tasks that it has been given, and what was done to its network."""
+class MatchingMachine(RuleBasedStateMachine):
+    """`words` are what each task asked to hear again, and by when; `counting` are those that increment one counter."""
 
-    def __init__(self, client: AsyncClient, proxy: Proxy, direct: Any, faults: contextlib.ExitStack) -> None:
-        self._client, self._proxy, self._direct, self._faults = client, proxy, direct, faults
+    server: Embedded
+    proxy: Proxy
+    direct: Any
+
+    @initialize(decode_responses=st.booleans())
+    def begin(self, decode_responses: bool) -> None:
+        self.decode_responses = decode_responses
         self.words: dict[asyncio.Task[Any], tuple[str, float | None]] = {}
         self.counting: list[asyncio.Task[Any]] = []
+        self.problems: list[dict[str, Any]] = []
+        self.faults = contextlib.ExitStack()
+        self.direct.delete("n")
+        self.runner = asyncio.Runner()
+        self.runner.get_loop().set_exception_handler(lambda _, context: self.problems.append(context))
+        self.connection = client_behind(self.proxy, self.server, decode_responses=decode_responses)
+        self.client = self.runner.run(self.connection.__aenter__())
 
-    async def echo(self, many: int, size: int, timeout_s: float | None) -> None:
+    def teardown(self) -> None:
+        if not hasattr(self, "client"):
+            return
+        self.faults.close()
+        self.runner.run(self.end())
+        self.runner.close()
+        assert self.problems == []
+
+    async def end(self) -> None:
+        await asyncio.gather(*self.words, *self.counting, return_exceptions=True)
+        self.every_reply_is_that_of_its_own_call()
+        counted = await asyncio.gather(*self.counting, return_exceptions=True)
+        check_count(counted, int(self.direct.get("n") or 0))
+        await self.connection.__aexit__(None, None, None)
+        until_s = time.monotonic() + 1.0
+        while len(asyncio.all_tasks()) > 1 and time.monotonic() < until_s:
+            await asyncio.sleep(0.001)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    # --- what callers do ---
+
+    @rule(many=st.integers(1, 30), size=SIZES, timeout_s=TIMEOUTS_S)
+    def echo(self, many: int, size: int, timeout_s: float | None) -> None:
         for _ in range(many):
             word = word_of(len(self.words), size)
-            self.words[asyncio.create_task(outcome_of(self._client.echo, word, timeout_s=timeout_s))] = word, timeout_s
+            self.words[self.start(outcome_of(self.client.echo, word, timeout_s=timeout_s))] = word, timeout_s
 
-    async def count(self, many: int, timeout_s: float | None) -> None:
-        for _ in range(many):
-            self.counting.append(asyncio.create_task(outcome_of(self._client.incr, "n", timeout_s=timeout_s)))
+    @rule(many=st.integers(1, 30), timeout_s=TIMEOUTS_S)
+    def count(self, many: int, timeout_s: float | None) -> None:
+        self.counting += [self.start(outcome_of(self.client.incr, "n", timeout_s=timeout_s)) for _ in range(many)]
 
-    async def cancel(self, number: int) -> None:
+    @rule(number=st.integers(0, 20))
+    def cancel(self, number: int) -> None:
         running = [task for task in [*self.words, *self.counting] if not task.done()]
         for task in running[number :: 1 + number]:
             task.cancel()
 
-    async def wait(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    @rule(seconds=st.sampled_from([0.0, 0.0, 0.0005, 0.002, 0.01]))
+    def wait(self, seconds: float) -> None:
+        self.runner.run(asyncio.sleep(seconds))
 
-    async def end(self, how: str) -> None:
-        if how == "killed":
-            self._direct.client_kill_filter(_type="normal", skipme=True)
-        else:
-            with reset(self._proxy) if how == "reset" else refused(self._proxy):
-                await asyncio.sleep(0.002)
+    # --- what becomes of the network ---
 
-    async def cut(self, word: bytes, after_bytes: int, by_reset: bool) -> None:
-        self._faults.enter_context(cutting_replies(self._proxy, word, after_bytes, reset=by_reset))
+    @rule(how=st.sampled_from([reset, refused]))
+    def disconnect(self, how: Any) -> None:
+        with how(self.proxy):
+            self.wait(0.002)
+
+    @rule()
+    def kill(self) -> None:
+        self.direct.client_kill_filter(_type="normal", skipme=True)
+
+    @rule(word=st.sampled_from([b"ECHO", b"INCR"]), after_bytes=st.sampled_from([0, 1, 3, 10, 2000, 70_000]), by_reset=st.booleans())
+    def cut(self, word: bytes, after_bytes: int, by_reset: bool) -> None:
+        self.faults.enter_context(cutting_replies(self.proxy, word, after_bytes, reset=by_reset))
+
+    # --- what holds at any time ---
+
+    @invariant()
+    def every_reply_is_that_of_its_own_call(self) -> None:
+        for task, (word, timeout_s) in getattr(self, "words", {}).items():
+            if not task.done() or task.cancelled():
+                continue
+            got = task.result()
+            if isinstance(got, redis.RedisError):
+                assert type(got) is Unavailable
+                assert timeout_s is not None
+            elif not isinstance(got, asyncio.CancelledError):
+                assert got == (word if self.decode_responses else word.encode())
+
+    def start(self, doing: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return self.runner.get_loop().create_task(doing)
 
 
 def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(server: Embedded, proxy: Proxy, direct: Any) -> None:
-    @settings(max_examples=200, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(st.lists(ACTIONS, min_size=15, max_size=40), st.booleans())
-    def hold(actions: list[tuple[Any, ...]], decode_responses: bool) -> None:
-        async def main() -> None:
-            direct.delete("n")
-            async with client_behind(proxy, server, decode_responses=decode_responses) as client:
-                with contextlib.ExitStack() as faults:
-                    story = Story(client, proxy, direct, faults)
-                    for name, *arguments in actions:
-                        await getattr(story, name)(*arguments)
-                    await asyncio.sleep(0.002)
-                replies, counted = [await asyncio.gather(*tasks, return_exceptions=True) for tasks in (story.words, story.counting)]
-                for got, (word, timeout_s) in zip(replies, story.words.values(), strict=True):
-                    if isinstance(got, Exception):
-                        assert type(got) is Unavailable
-                        assert timeout_s is not None
-                    elif not isinstance(got, asyncio.CancelledError):
-                        assert got == (word if decode_responses else word.encode())
-                check_count(counted, int(direct.get("n") or 0))
-
-        run(main)
-
-    hold()
+    machine = type("Matching", (MatchingMachine,), {"server": server, "proxy": proxy, "direct": direct})
+    phases = (Phase.explicit, Phase.generate)  # the network does not repeat itself, so a failure can't be made smaller
+    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck))
+    machine.TestCase().runTest()
 
 
 def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
