@@ -44,8 +44,15 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
         raise answer  # still loading, or too many clients, or none
     # A user may lack the right to PING, and a server that can't save refuses it too: both answer.
     if command[0] != "PING" or isinstance(answer, redis.AuthenticationError):
-        # A server that does not know HELLO repeats its arguments. So nothing is chained, either.
+        # A server that does not know HELLO repeats its arguments, and cuts long ones. So nothing is chained, either.
         said = str(answer).rstrip(".")
         if config.password:
-            said = said.replace(config.password.reveal(), "***")
+            said = _masked(said, config.password.reveal())
         raise Refused(f"{config.endpoint} refused the connection: {said}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB.") from None
+
+
+def _masked(text: str, secret: str) -> str:
+    """Hide a secret in a text, and any beginning of it that is long enough to be one."""
+    for length in range(len(secret), min(3, len(secret) - 1), -1):
+        text = text.replace(secret[:length], "***")
+    return text
