@@ -120,8 +120,8 @@ class AsyncClient(redis.asyncio.Redis):
         """Return a subscription that survives an outage: it reconnects and subscribes again, within the deadline."""
         return _PubSub(self.connection_pool, event_dispatcher=self._event_dispatcher, **options)
 
-    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, *, repeatable: bool = True) -> Call:
-        return Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, repeatable)
+    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, **options: bool) -> Call:
+        return Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, **options)
 
 
 class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annotates `command_info` twice
@@ -148,14 +148,11 @@ class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annota
             try:
                 return await Pipeline.execute(self, raise_on_error)
             except redis.ReadOnlyError as error:
-                if isinstance(error.__context__, redis.exceptions.ExecAbortError):
-                    current.unsent()  # the whole transaction was refused
-                else:
-                    current.refused(self._refused)
+                current.refused(self._refused, error)
                 raise
 
         blocking = 0.0 if explicit or self.is_transaction else sum(map(blocking_s, batch))  # nothing blocks inside MULTI
-        current = self._call(batch, blocking, repeatable=not self.watching)
+        current = self._call(batch, blocking, repeatable=not self.watching, batch=True)
         return await run(current, attempt)
 
     async def _demote(self, connection: Any) -> None:

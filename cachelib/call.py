@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from cachelib.commands import Effect, command_name, effect_of, worst_effect
+from cachelib.commands import Effect, command_name, may_be_readonly, worst_effect
 from cachelib.config import Config
 from cachelib.errors import CacheError, OutcomeUnknown, PoolExhausted, Unavailable
 from cachelib.events import Journal, OutcomeLost, Retried, SlowCall
@@ -50,6 +50,7 @@ class Call:
         commands: each as name and arguments; none where the call only connects.
         blocking_s: seconds that the commands ask the server to block; the reply may come that much later than the deadline.
         repeatable: false where a new connection would not be the same (WATCH).
+        batch: whether the commands travel as one, be it in a transaction or not.
 
     Attributes:
         began_s: when it began; all times are of `time.monotonic`, in seconds.
@@ -64,6 +65,7 @@ class Call:
     __slots__ = (
         "_sent_before",
         "attempts",
+        "batch",
         "began_s",
         "commands",
         "config",
@@ -85,9 +87,15 @@ class Call:
     size: int
 
     def __init__(
-        self, config: Config, journal: Journal, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, repeatable: bool = True
+        self,
+        config: Config,
+        journal: Journal,
+        commands: Sequence[tuple[Any, ...]],
+        blocking_s: float = 0.0,
+        repeatable: bool = True,
+        batch: bool = False,
     ) -> None:
-        self.config, self.journal, self.commands, self.repeatable = config, journal, commands, repeatable
+        self.config, self.journal, self.commands, self.repeatable, self.batch = config, journal, commands, repeatable, batch
         self.sent = self._sent_before = False
         self.attempts = 1
         self.since: datetime | None = None
@@ -122,10 +130,16 @@ class Call:
         """Take back that the attempt under way was sent; an earlier one may have been all the same."""
         self.sent = self._sent_before
 
-    def refused(self, commands: int) -> None:
-        """Note that the server has answered READONLY to so many commands of the batch: if to all that write, nothing was changed."""
-        writes = [command_name(command) for command in self.commands if effect_of(command) is not Effect.READ]
-        if commands == len(writes) and not _SCRIPTS & set(writes):
+    def refused(self, commands: int, error: redis.ReadOnlyError) -> None:
+        """Note how much of a batch the server has refused: where it is all that could change something, the attempt counts as not sent.
+
+        Args:
+            commands: how many were answered READONLY.
+            error: with which the attempt has ended; redis-py raises it while it handles the refusal of a whole transaction.
+        """
+        writes = [command_name(command) for command in self.commands if may_be_readonly(command)]
+        aborted = isinstance(error.__context__, redis.exceptions.ExecAbortError)
+        if aborted or (commands == len(writes) and not _SCRIPTS & set(writes)):
             self.unsent()
 
     def succeeded(self) -> None:
@@ -148,8 +162,8 @@ class Call:
             OutcomeUnknown: it may have been applied, and must not be sent again.
             Refused: the server refused the login or the database.
         """
-        # Of a batch, other commands may have been served; and a script may have had effects before it met the refusal.
-        if isinstance(error, (*NOT_SERVED, redis.AuthenticationError)) and len(self.commands) == 1 and self.name not in _SCRIPTS:
+        # Of a batch, other commands may have been served, or one for which only MULTI was not; and a script may have had effects before.
+        if isinstance(error, (*NOT_SERVED, redis.AuthenticationError)) and not self.batch and self.name not in _SCRIPTS:
             self.unsent()
         if isinstance(error, redis.AuthenticationError | redis.InvalidResponse | CacheError):
             # Another attempt can't help; an earlier one may have changed something, and so may one whose reply can't be understood.
@@ -183,6 +197,12 @@ class Call:
             return OutcomeUnknown(
                 f"{self.name} was sent to {endpoint} and its reply was lost after {waited} ({_told(error)}): it may or may not have been "
                 "applied. Read the data back before you send it again."
+            )
+        if isinstance(error, redis.ReadOnlyError):
+            return Unavailable(
+                f"{self.name} was answered READONLY by {endpoint} for {waited}, and changed nothing: it is a replica. Name the master in "
+                "REDIS_HOST, or wait for its promotion.",
+                self.since,
             )
         back = f", after the server went away at {moment(self.since)}" if self.since and not isinstance(error, Away) else ""
         return Unavailable(

@@ -113,8 +113,8 @@ class Client(redis.Redis):
         current.succeeded()
         return value
 
-    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, *, repeatable: bool = True) -> call.Call:
-        return call.Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, repeatable)
+    def _call(self, commands: Sequence[tuple[Any, ...]], blocking_s: float = 0.0, **options: bool) -> call.Call:
+        return call.Call(self.connection_pool.config, self.connection_pool.journal, commands, blocking_s, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> "_Pipeline":
         """Return a pipeline that is repeated as a whole, and only where each of its commands may be."""
@@ -145,15 +145,12 @@ class _Pipeline(Pipeline, Client):
             try:
                 return Pipeline.execute(self, raise_on_error)
             except redis.ReadOnlyError as error:
-                if isinstance(error.__context__, redis.exceptions.ExecAbortError):
-                    current.unsent()  # the whole transaction was refused
-                else:
-                    current.refused(self._refused)
+                current.refused(self._refused, error)
                 raise
 
         # Nothing blocks inside MULTI. (`transaction` is a method of redis.Redis that its pipeline covers with a flag.)
         plain = not (explicit or vars(self)["transaction"])
-        current = self._call(batch, sum(map(blocking_s, batch)) if plain else 0.0, repeatable=not self.watching)
+        current = self._call(batch, sum(map(blocking_s, batch)) if plain else 0.0, repeatable=not self.watching, batch=True)
         return call.run(current, attempt)
 
     def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:

@@ -32,6 +32,11 @@ def effect_of(command: tuple[Any, ...]) -> Effect:
     return Effect.ONCE
 
 
+def may_be_readonly(command: tuple[Any, ...]) -> bool:
+    """Tell whether a server that is no master may answer READONLY: to SORT it does even where that only reads."""
+    return effect_of(command) is not Effect.READ or command_name(command) == "SORT"
+
+
 def worst_effect(commands: Iterable[tuple[Any, ...]]) -> Effect:
     """Tell the effect of a batch: that of its least repeatable command; an empty batch only reads.
 
