@@ -101,6 +101,16 @@ class AsyncClient(redis.asyncio.Redis):
             await self.connection_pool.connected(held, current)
         return await super()._send_command_parse_response(conn, command_name, *args, **options)
 
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Give back what `client.client()` holds; a call of another task under way on it ends, and its reply is nobody else's."""
+        held, self.connection = self.connection, None
+        if held is not None:
+            if self._single_conn_lock.locked():
+                await held.disconnect(nowait=True)
+            async with self._single_conn_lock:
+                await self.connection_pool.release(held)
+        await super().aclose(close_connection_pool)
+
     async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
         """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
         try:

@@ -86,6 +86,20 @@ class Client(redis.Redis):
 
         return call.run(current, attempt)
 
+    def close(self) -> None:
+        """Give back what `client.client()` holds; a call of another thread under way on it ends, and its reply is nobody else's."""
+        held = getattr(self, "connection", None)
+        if held is not None:
+            self.connection = None
+            if not self.single_connection_lock.acquire(blocking=False):
+                held.disconnect()
+                self.single_connection_lock.acquire()
+            try:
+                self.connection_pool.release(held)
+            finally:
+                self.single_connection_lock.release()
+        super().close()
+
     def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
         """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
         try:

@@ -383,6 +383,21 @@ def test_single_connection_client_keeps_one_connection(server: Embedded) -> None
     run(main, server)
 
 
+def test_reply_to_a_call_under_way_on_a_single_connection_that_is_closed_is_nobody_elses(server: Embedded, direct: Any) -> None:
+    async def main(client: Any) -> None:
+        for number in range(5):
+            single = client.client()
+            popping = asyncio.create_task(single.blpop("nothing", 10))
+            await until(lambda: direct.info("clients")["blocked_clients"])
+            await single.aclose()
+            assert await client.pipeline().echo(str(number)).execute() == [b"%d" % number]
+            with pytest.raises(cachelib.OutcomeUnknown):
+                await popping
+        assert client.pool_stats().in_use == 0
+
+    run(main, server, pool_size=1)
+
+
 def test_monitor_sees_commands(server: Embedded) -> None:
     async def main(client: Any) -> None:
         async with client.monitor() as monitor:

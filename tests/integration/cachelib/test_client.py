@@ -424,6 +424,20 @@ def test_thread_waits_for_a_shared_connection_until_its_deadline(
         assert blocking() is None
 
 
+def test_reply_to_a_call_under_way_on_a_single_connection_that_is_closed_is_nobody_elses(
+    server: Embedded, connect_to: Any, direct: Any, eventually: Any
+) -> None:
+    client = connect_to(server, pool_size=1)
+    for number in range(5):
+        single = client.client()
+        popping = in_thread(lambda single=single: single.blpop("nothing", 10))
+        eventually(lambda: direct.info("clients")["blocked_clients"])
+        single.close()
+        assert client.echo(str(number)) == b"%d" % number
+        assert isinstance(popping(), OutcomeUnknown)
+    assert client.pool_stats().in_use == 0
+
+
 def test_single_connection_client_that_can_not_connect_has_certainly_sent_nothing(own_server: Embedded, connect_to: Any) -> None:
     with connect_to(own_server, deadline_s=0.1).client() as single:
         own_server.kill()
@@ -611,6 +625,12 @@ def test_asyncio_client_speaks_tls(tls_server: tuple[Embedded, int], certificate
             assert len(await client.get("k")) == 1_000_000
             assert await client.pipeline().incr("n").incr("n").execute() == [1, 2]
             assert sorted(await asyncio.gather(*(client.incr("n") for _ in range(500)))) == list(range(3, 503))
+            async with client.client() as single:
+                await single.ping()
+                server.kill()
+                await asyncio.to_thread(server.start)
+                assert await single.get("missing") is None
+                assert await client.pipeline().get("missing").execute() == [None]
 
     asyncio.run(ask())
 
