@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -21,6 +21,8 @@ from cachelib.wire import pack
 
 # The socket's time-out is changed only where it would end a call later than this, in seconds: changing it is a system call.
 _SLACK_S = 0.01
+
+_SENDS, _RECEIVES = 0, 1
 
 
 def common_options(config: Config) -> dict[str, Any]:
@@ -44,8 +46,10 @@ def forget_unsent(connected: Any) -> None:
     """Let the system drop, when a socket is closed, what it has not delivered: a command that was given up must not arrive later.
 
     Args:
-        connected: a socket, or what an event loop gives for one.
+        connected: a socket, or what an event loop gives for one; None where it has ended.
     """
+    if connected is None:
+        return
     with contextlib.suppress(OSError, ValueError):  # it has been closed; the second is what uvloop says
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -57,6 +61,7 @@ class _BoundedSocket:
 
     Attributes:
         until_s: by when whoever uses it now has to end; None leaves it to the call that is under way.
+        begun: whether a byte of what was last transmitted has left.
         greeting_until_s: by when the connection has introduced itself; what is sent until then is no command yet. None afterwards.
 
     Args:
@@ -64,20 +69,24 @@ class _BoundedSocket:
         greeting_until_s: as above.
     """
 
-    __slots__ = ("_armed_s", "_busy", "_closed", "_socket", "greeting_until_s", "until_s")
+    __slots__ = ("_armed_s", "_busy", "_closed", "_socket", "begun", "greeting_until_s", "until_s")
 
     def __init__(self, connected: socket.socket, greeting_until_s: float) -> None:
         self._socket = connected
         self.greeting_until_s: float | None = greeting_until_s
         self._armed_s = -1.0
-        self._busy = self._closed = False
+        # Whether it sends, and whether it receives: of a subscription, one thread may do the one and another the other.
+        self._busy = [False, False]
+        self._closed = self.begun = False
         self.until_s: float | None = None
 
     def transmit(self, data: bytes, until_s: float) -> None:
         """Send all bytes; where it raises, the last of them has not left."""
-        sent: int = self._use(self._socket.send, data, until_s)
+        self.begun = False
+        sent: int = self._use(_SENDS, self._socket.send, data, until_s)
+        self.begun = True
         while sent < len(data):
-            sent += self._use(self._socket.send, memoryview(data)[sent:], until_s)
+            sent += self._use(_SENDS, self._socket.send, memoryview(data)[sent:], until_s)
 
     def sendall(self, data: bytes) -> None:
         until_s = None
@@ -87,7 +96,7 @@ class _BoundedSocket:
             until_s = call.until_s
             if call.left_s() > 0:
                 call.sent = True
-        self._use(self._socket.sendall, data, until_s)
+        self._use(_SENDS, self._socket.sendall, data, until_s)
 
     def recv_into(self, buffer: bytearray) -> int:
         until_s = self.until_s
@@ -95,13 +104,12 @@ class _BoundedSocket:
             until_s = self._greeting_until_s()
         elif until_s is None and (call := current_call()):
             until_s = call.reply_until_s
-        received: int = self._use(self._socket.recv_into, buffer, until_s)
+        received: int = self._use(_RECEIVES, self._socket.recv_into, buffer, until_s)
         return received
 
     def close(self) -> None:
         self._closed = True
-        if not self._busy:
-            self._socket.close()
+        self._close_unused()
 
     def settimeout(self, timeout_s: float | None) -> None:
         self._armed_s = -1.0
@@ -110,8 +118,12 @@ class _BoundedSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
-    def _use(self, act: Callable[[Any], Any], data: Any, until_s: float | None) -> Any:
-        self._busy = True
+    def _close_unused(self) -> None:
+        if not any(self._busy):
+            self._socket.close()
+
+    def _use(self, how: int, act: Callable[[Any], Any], data: Any, until_s: float | None) -> Any:
+        self._busy[how] = True
         try:
             if self._closed:
                 raise redis.ConnectionError("another thread closed the connection")
@@ -122,9 +134,9 @@ class _BoundedSocket:
             forget_unsent(self._socket)
             raise
         finally:
-            self._busy = False
+            self._busy[how] = False
             if self._closed:
-                self._socket.close()
+                self._close_unused()
 
     def _greeting_until_s(self) -> float:
         assert self.greeting_until_s is not None
@@ -180,6 +192,20 @@ class BoundedConnection(Connection):
         """
         self._bounded().transmit(packed, call.until_s)
         call.sent = True
+
+    def transmit_together(self, packed: bytes, calls: Sequence[Call]) -> None:
+        """Send the commands of several calls by the deadline of the first; once a byte has left, all are marked as sent.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError, OSError: the connection is of no more use.
+        """
+        bounded = self._bounded()
+        try:
+            bounded.transmit(packed, calls[0].until_s)
+        finally:
+            if bounded.begun:  # a part of the whole is of use to the server
+                for call in calls:
+                    call.sent = True
 
     def receive(self, raw: bool, until_s: float) -> Any:
         """Read one reply; an error is returned where it concerns this reply only.
@@ -243,6 +269,12 @@ class BoundedSSLConnection(BoundedConnection, SSLConnection):
         """Send a command; what a failed write has left in the TLS layer can't be told, so the call counts as sent."""
         call.sent = True
         super().transmit(packed, call)
+
+    def transmit_together(self, packed: bytes, calls: Sequence[Call]) -> None:
+        """Send the commands of several calls, which all count as sent."""
+        for call in calls:
+            call.sent = True
+        super().transmit_together(packed, calls)
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
         sock.settimeout(self.socket_connect_timeout)

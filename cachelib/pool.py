@@ -29,8 +29,7 @@ from cachelib.stats import PoolStats, events_counted
 _CONVOY_COMMANDS = 8
 _CONVOY_BYTES = 65_536
 
-# A caller whose own reply has come waits so long, in seconds, for each of those that it reads for others: they travelled together, but
-# one of the commands may be slow.
+# A caller whose own reply has come waits so long, in seconds, for those that it reads for others: they travelled together, but may be lost.
 _COURTESY_S = 0.005
 
 _NOTHING = object()
@@ -43,7 +42,7 @@ class _Turn:
         call: whose turn it is.
         packed: its command, which another caller may take along; empty where it needs the connection for itself.
         raw: whether its reply stays `bytes`.
-        gate: opened when it is handed a connection or a reply.
+        gate: opened once, when it is handed a connection, a reply or an error, by whoever does that.
         connection: that it was handed.
         due: on that connection, the callers whose replies are still to be read, in order; empty where nothing was sent yet.
         aboard: whether another caller has taken it along.
@@ -353,6 +352,9 @@ class FairPool(redis.ConnectionPool):
 
     def _ride(self, connection: BoundedConnection, call: Call, packed: bytes, raw: bool) -> Any:
         """Send one command on a connection, and with it those of callers who queue; return our reply."""
+        if call.left_s() <= 0:  # it was handed the connection too late
+            self.release(connection)
+            raise redis.TimeoutError("deadline passed")
         if self._queue and call.patient and (aboard := self._board(len(packed))):
             return self._convoy(connection, _Turn(call, packed, raw), aboard)
         try:
@@ -384,10 +386,8 @@ class FairPool(redis.ConnectionPool):
     def _convoy(self, connection: BoundedConnection, turn: _Turn, aboard: Sequence[_Turn]) -> Any:
         """Send our command and those taken along; return our reply."""
         due = deque([turn, *aboard])
-        for other in due:
-            other.call.sent = True  # a part of the whole is of use to the server
         try:
-            connection.transmit(b"".join([other.packed for other in due]), turn.call)
+            connection.transmit_together(b"".join([other.packed for other in due]), [other.call for other in due])
         except BaseException as error:
             self._break(connection, turn, due, error)
             self._distrust(turn.call, error)
@@ -401,13 +401,13 @@ class FairPool(redis.ConnectionPool):
         Then the next of those who wait goes on; where nobody does, the connection is given up.
         """
         served, heir, demoted = [], None, False
+        until_s = turn.call.reply_until_s
         try:
             while due:
                 other = due[0]
-                until_s = turn.call.reply_until_s
-                if turn.reply is not _NOTHING:
-                    until_s = min(until_s, time.monotonic() + _COURTESY_S)
                 other.reply = connection.receive(other.raw, until_s)
+                if other is turn:
+                    until_s = min(until_s, time.monotonic() + _COURTESY_S)
                 demoted = demoted or isinstance(other.reply, NOT_SERVED)
                 served.append(due.popleft())
             if demoted:
@@ -426,7 +426,8 @@ class FairPool(redis.ConnectionPool):
             if heir is None:
                 self.release(connection)
             for other in served:
-                other.gate.release()
+                if other.connection is None and other is not turn:  # or it is not waiting any more
+                    other.gate.release()
             if heir is not None:
                 heir.gate.release()
         return turn.reply
@@ -444,7 +445,7 @@ class FairPool(redis.ConnectionPool):
         """Give up a connection that a turn has, and tell the others who are due that their replies are lost."""
         connection.disconnect()
         for other in due:
-            if other is not turn:
+            if other.connection is None and other is not turn:
                 if other.reply is _NOTHING:
                     other.error = redis.ConnectionError(str(error) or type(error).__name__)
                 other.gate.release()

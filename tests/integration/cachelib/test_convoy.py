@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline, pool
-from cachelib.connection import BoundedConnection
+from cachelib.connection import _BoundedSocket
 from runbook.drills.faults import Proxy, withholding_replies
 from runbook.targets.embedded import Embedded
 
@@ -455,13 +455,14 @@ def test_no_more_bytes_travel_together_than_a_write_should_have(server: Embedded
     client = connect_to(server, connected=True, pool_size=1)
     value = b"v" * 30_000
     line = Line(client, [lambda n=n: client.set(f"k{n}", value) for n in range(5)])
-    written, transmit = [], BoundedConnection.transmit
+    written: list[int] = []
+    transmit = _BoundedSocket.transmit
 
-    def noting(connection: BoundedConnection, packed: bytes, call: Any) -> None:
+    def noting(bounded: _BoundedSocket, packed: bytes, until_s: float) -> None:
         written.append(len(packed))
-        transmit(connection, packed, call)
+        transmit(bounded, packed, until_s)
 
-    monkeypatch.setattr(BoundedConnection, "transmit", noting)
+    monkeypatch.setattr(_BoundedSocket, "transmit", noting)
     assert line.go() == [True] * 5
     assert [size // 30_000 for size in written] == [2, 2, 1]
 
@@ -578,6 +579,80 @@ def test_caller_interrupted_as_it_is_handed_the_connection_hands_it_on(
     assert kinds(line.go()) == {KeyboardInterrupt}
     assert client.ping()
     assert (client.pool_stats().in_use, client.pool_stats().lost) == (0, 0)
+
+
+def one_after_another(client: Any, pauses_s: Sequence[float], outcomes: list[Any]) -> list[threading.Thread]:
+    """Let callers increment, each in its thread and so long after the one before."""
+
+    def count(number: int) -> None:
+        try:
+            outcomes[number] = client.incr("n")
+        except redis.RedisError as error:
+            outcomes[number] = error
+
+    threads = []
+    for number, pause_s in enumerate(pauses_s):
+        time.sleep(pause_s)
+        threads.append(threading.Thread(target=count, args=(number,)))
+        threads[-1].start()
+    return threads
+
+
+def test_heir_whose_wait_has_just_ended_is_not_let_go_twice(
+    server: Embedded, connect_to: Any, paused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection over all the same, and leaves its own place in the line for the next one to read."""
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
+    choose = pool.FairPool._heir
+    late: list[Any] = []
+
+    def choose_late(*args: Any) -> Any:
+        heir = choose(*args)
+        while heir is not None and heir.call.left_s() > -0.01 and not late:
+            time.sleep(0.002)
+        late.append(heir)
+        return heir
+
+    monkeypatch.setattr(pool.FairPool, "_heir", choose_late)
+    outcomes: list[Any] = [None] * 4
+    held = client.connection_pool.get_connection()
+    threads = one_after_another(client, [0.0, 0.03, 0.15, 0.01], outcomes)
+    with paused(server):
+        client.connection_pool.release(held)
+        for thread in threads[:2]:
+            thread.join()
+    for thread in threads[2:]:
+        thread.join()
+    assert late[0] is not None
+    assert kinds(outcomes[:2]) == {OutcomeUnknown}
+    assert outcomes[2:] == [3, 4]
+    assert client.incr("n") == 5
+
+
+def test_leader_that_has_come_too_late_to_send_leaves_nobody_in_doubt(
+    server: Embedded, connect_to: Any, direct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
+    board = pool.FairPool._board
+    boarded: list[Any] = []
+
+    def board_late(*args: Any) -> Any:
+        boarded.append(board(*args))
+        if len(boarded) == 1:
+            time.sleep(0.3)  # until the leader's deadline is over, and before that of the others
+        return boarded[-1]
+
+    monkeypatch.setattr(pool.FairPool, "_board", board_late)
+    outcomes: list[Any] = [None] * 5
+    held = client.connection_pool.get_connection()
+    threads = one_after_another(client, [0.0, 0.2, 0.01, 0.01, 0.01], outcomes)
+    client.connection_pool.release(held)
+    for thread in threads:
+        thread.join()
+    assert len(boarded[0]) == 4
+    assert kinds(outcomes) <= {int, Unavailable}
+    assert type(outcomes[0]) is Unavailable
+    assert int(direct.get("n") or 0) == sum(isinstance(outcome, int) for outcome in outcomes)
 
 
 def test_closing_the_client_under_way_settles_everybody(server: Embedded, connect_to: Any) -> None:
