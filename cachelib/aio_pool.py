@@ -230,6 +230,8 @@ class AsyncPool(ConnectionPool):
         if connection not in self._in_use_connections:
             return
         try:
+            if connection.should_reconnect():
+                await connection.disconnect(nowait=True)
             await super().release(connection)
         finally:
             self._count_lost(connection)

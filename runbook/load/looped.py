@@ -38,14 +38,14 @@ def looped(config: Config, observers: Sequence[Observer]) -> Iterator[Looped]:
         config: where to.
         observers: are told what happens to the client, in the loop's thread.
     """
+    client = connect_async(config, observers=observers)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    client = connect_async(config, observers=observers)
     try:
         yield Looped(client, loop)
-    finally:
         asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+    finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -30,13 +30,14 @@ class Peer:
     Attributes:
         port: where it listens.
         connections: how many there were.
+        answered: how many reads after the greeting.
     """
 
     def __init__(self, answer: bytes = b"+OK\r\n", ends: int = 0) -> None:
         self._answer, self._ends = answer, ends
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
+        self.connections = self.answered = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -61,6 +62,7 @@ class Peer:
             connected.sendall(b"+OK\r\n+PONG\r\n")
             while number > self._ends and connected.recv(4096):
                 connected.sendall(self._answer)
+                self.answered += 1
 
 
 def in_a_thread(config: Config, use: Callable[[Any], Any], **options: Any) -> Any:
@@ -140,13 +142,14 @@ def test_command_that_was_refused_for_want_of_a_login_did_nothing(ask: Any, own_
 
 
 @BOTH
-def test_password_that_a_server_without_hello_repeats_is_not_shown(ask: Any, start_server: Any) -> None:
+@pytest.mark.parametrize("password", [PASSWORD, "token-" * 40], ids=["short", "longer than what is repeated"])
+def test_password_that_a_server_without_hello_repeats_is_not_shown(password: str, ask: Any, start_server: Any) -> None:
     server = start_server("--rename-command", "HELLO", "")
-    error = ask(config_of(server, password=PASSWORD), lambda client: client.get("k"))
+    error = ask(config_of(server, password=password), lambda client: client.get("k"))
     assert type(error) is Refused
     assert "***" in str(error)
     while error is not None:
-        assert PASSWORD not in repr(error)
+        assert password[:6] not in repr(error)
         error = error.__cause__ or error.__context__
 
 
@@ -216,6 +219,17 @@ def test_cancelled_transaction_gives_its_connection_back(server: Embedded, pause
 
 
 # --- what a batch says ---
+
+
+@BOTH
+@pytest.mark.parametrize("refusal", [b"-LOADING not yet", b"-READONLY a replica", b"-NOAUTH who are you"])
+def test_transaction_of_one_command_that_was_served_without_its_multi_is_not_sent_again(refusal: bytes, ask: Any) -> None:
+    """The MULTI was refused, and what came behind it was not."""
+    with Peer(answer=refusal + b"\r\n:1\r\n-ERR EXEC without MULTI\r\n") as peer:
+        error = ask(Config(host="127.0.0.1", port=peer.port, deadline_s=0.3), lambda client: client.pipeline().incr("n").execute())
+    assert isinstance(error, redis.RedisError)
+    assert not isinstance(error, Unavailable)
+    assert peer.answered == 1
 
 
 @BOTH
