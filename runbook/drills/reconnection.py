@@ -37,8 +37,6 @@ SHORTEST_OUTAGE_S = 3.0
 # For how long the server's return is waited for.
 WATCH_S = 60.0
 
-CLIENTS: dict[str, Callable[..., Any]] = {"connect": connect, "connect_async": looped}
-
 CLAIMS = {
     "storm": (
         "AC-7",
@@ -164,31 +162,29 @@ def _look(client: redis.Redis) -> Any:
 def drill(
     target: Target,
     *,
-    client: str = "connect",
+    with_asyncio: bool = False,
     kills: int,
     callers: int,
     rate_per_s: float,
-    before_s: float,
     down_s: float,
-    after_s: float,
+    before_s: float = 1.0,
+    after_s: float = 0.7,
 ) -> Result:
     """Kill and restart the server under load, and record every call and every connection attempt of the client.
 
     Args:
         target: which server; one that can't be restarted by us gives INCONCLUSIVE findings.
-        client: which of ours is under test: "connect", or "connect_async" in an event loop that runs beside the callers.
+        with_asyncio: whether `connect_async` is under test, in an event loop that runs beside the callers, instead of `connect`.
         kills: how often.
         callers: of GET, SET and PING, a thread each, beside one that counts and one that is impatient; all share one client.
         rate_per_s: calls a second of the callers, together.
-        before_s: seconds of load before each kill.
         down_s: seconds for which the server stays down.
+        before_s: seconds of load before each kill.
         after_s: seconds of load after it is back.
 
     Raises:
-        ValueError: there are no kills, or no callers, or no such client.
+        ValueError: there are no kills, or no callers.
     """
-    if client not in CLIENTS:
-        raise ValueError(f"there is no client {client!r}: take {' or '.join(CLIENTS)}")
     if kills < 1 or callers < 1:
         raise ValueError(f"a drill takes at least one kill and one caller, got {kills} and {callers}")
     config = target.config
@@ -200,8 +196,9 @@ def drill(
 
     prefix = f"runbook:reconnection:{uuid.uuid4().hex}:"
     basics, counting, attempts = Basics(prefix, keys=100), Counting(f"{prefix}counter"), list[Attempt]()
+    client: Callable[..., Any] = looped if with_asyncio else connect
     observers = [lambda event: _note(attempts, event)]
-    with connect(config) as admin, CLIENTS[client](config, observers=observers) as tested, Canary() as canary:
+    with connect(config) as admin, client(config, observers=observers) as tested, Canary() as canary:
         basics.load(admin)
         watched: list[tuple[Outage, int]] = []
         with (

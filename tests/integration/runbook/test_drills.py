@@ -302,9 +302,10 @@ class TestLatency:
 # --- reconnection ---
 
 
-def _reconnect(target: Any, *, down_s: float, callers: int = 20, client: str = "connect") -> dict[str, tuple[Verdict, str]]:
+def _reconnect(target: Any, *, down_s: float, callers: int = 20, with_asyncio: bool = False) -> dict[str, tuple[Verdict, str]]:
     """Drill with one kill; return what became of each claim."""
-    result = reconnection.drill(target, client=client, kills=1, callers=callers, rate_per_s=500, before_s=0.5, down_s=down_s, after_s=0.5)
+    times = {"before_s": 0.5, "down_s": down_s, "after_s": 0.5}
+    result = reconnection.drill(target, with_asyncio=with_asyncio, kills=1, callers=callers, rate_per_s=500, **times)
     return {finding.claim: (finding.verdict, finding.reason) for finding in result.findings}
 
 
@@ -313,9 +314,9 @@ def _claim(name: str) -> str:
 
 
 class TestReconnection:
-    @pytest.mark.parametrize("client", reconnection.CLIENTS)
-    def test_our_client_survives_a_kill_without_a_storm(self, client: str, own_server: Embedded) -> None:
-        verdicts = _reconnect(own_server, down_s=reconnection.SHORTEST_OUTAGE_S + 0.2, callers=100, client=client)
+    @pytest.mark.parametrize("with_asyncio", [False, True], ids=["threads", "asyncio"])
+    def test_our_client_survives_a_kill_without_a_storm(self, with_asyncio: bool, own_server: Embedded) -> None:
+        verdicts = _reconnect(own_server, down_s=reconnection.SHORTEST_OUTAGE_S + 0.2, callers=100, with_asyncio=with_asyncio)
         for name in ("storm", "backoff", "twice", "survival"):
             assert verdicts[_claim(name)] == (PASS, ""), name
         # These two are timings, which a busy host may spoil.

@@ -147,11 +147,6 @@ def test_drill_without_a_kill_or_a_caller_is_refused(wrong: dict[str, int]) -> N
         drill(None, rate_per_s=1, before_s=0, down_s=0, after_s=0, **numbers)  # type: ignore[arg-type]
 
 
-def test_drill_of_a_client_that_is_not_ours_is_refused() -> None:
-    with pytest.raises(ValueError, match="no client 'redis': take connect or connect_async"):
-        drill(None, client="redis", kills=1, callers=1, rate_per_s=1, before_s=0, down_s=0, after_s=0)  # type: ignore[arg-type]
-
-
 def test_a_fault_that_was_not_observed_makes_every_pass_inconclusive() -> None:
     doubtful = returned(outage=Outage("SIGKILL", BROKEN_NS, DOWN_NS, BACK_NS, ("the same server process answers as before",)))
     assert {found.verdict for found in judge_result(result(doubtful))} == {Verdict.INCONCLUSIVE}
