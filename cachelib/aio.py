@@ -11,8 +11,8 @@ from redis.client import NEVER_DECODE
 
 from cachelib.aio_pool import AsyncConnection, AsyncPool, left_s, run
 from cachelib.call import NOT_SERVED, Call, current_call, explicit_until_s
-from cachelib.commands import PLAIN, blocking_s, command_name
-from cachelib.config import Config
+from cachelib.commands import PLAIN, blocking_s, check_shareable, command_name
+from cachelib.config import Config, config_or_environment
 from cachelib.errors import Unavailable
 from cachelib.events import Journal, Observer
 from cachelib.line import SETTLED
@@ -32,8 +32,10 @@ def connect_async(
 
     Raises:
         ConfigError: the environment holds no valid configuration.
+        TypeError: `config` is something else.
     """
-    client = AsyncClient(connection_pool=AsyncPool(config or Config.from_env(), Journal(observers), decode_responses=decode_responses))
+    pool = AsyncPool(config_or_environment(config), Journal(observers), decode_responses=decode_responses)
+    client = AsyncClient(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client
 
@@ -84,6 +86,8 @@ class AsyncClient(redis.asyncio.Redis):
         if not name:
             raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
         self.connection_pool.bind()
+        if not self.single_connection_client:
+            check_shareable(args)
         if name in ("WAIT", "WAITAOF") and not self.single_connection_client:
             raise redis.DataError(
                 f"{name} speaks of the writes of its own connection, and commands of this client travel over another one: put the writes "

@@ -204,10 +204,10 @@ class Call:
                 "REDIS_HOST, or wait for its promotion.",
                 self.since,
             )
+        question = "Does the server speak TLS, and is it up and reachable?" if self.config.tls else "Is the server up and reachable?"
         back = f", after the server went away at {moment(self.since)}" if self.since and not isinstance(error, Away) else ""
         return Unavailable(
-            f"{self.name} got no answer from {endpoint} within {waited} ({_told(error)}{back}), and changed nothing. "
-            "Is the server up and reachable?",
+            f"{self.name} got no answer from {endpoint} within {waited} ({_told(error)}{back}), and changed nothing. {question}",
             self.since,
         )
 

@@ -10,8 +10,8 @@ from redis.client import NEVER_DECODE, Pipeline, PubSub
 
 from cachelib import call
 from cachelib.call import deadline, idempotent
-from cachelib.commands import PLAIN, blocking_s, command_name
-from cachelib.config import Config
+from cachelib.commands import PLAIN, blocking_s, check_shareable, command_name
+from cachelib.config import Config, config_or_environment
 from cachelib.connection import BoundedConnection
 from cachelib.errors import Unavailable
 from cachelib.events import Journal, Observer
@@ -32,8 +32,9 @@ def connect(config: Config | None = None, *, decode_responses: bool = False, obs
 
     Raises:
         ConfigError: the environment holds no valid configuration.
+        TypeError: `config` is something else.
     """
-    pool = FairPool(config or Config.from_env(), Journal(observers), decode_responses=decode_responses)
+    pool = FairPool(config_or_environment(config), Journal(observers), decode_responses=decode_responses)
     client = Client(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client
@@ -66,6 +67,8 @@ class Client(redis.Redis):
         name = command_name(args)
         if not name:
             raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
+        if self.connection is None:
+            check_shareable(args)
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return self._execute_command(*args, **options)
 

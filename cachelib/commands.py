@@ -4,6 +4,8 @@ import enum
 from collections.abc import Iterable
 from typing import Any
 
+import redis
+
 
 class Effect(enum.IntEnum):
     """What sending a command once more would do; a batch has the greatest effect of its commands."""
@@ -86,6 +88,20 @@ def blocking_s(command: tuple[Any, ...]) -> float:
     return seconds or float("inf")
 
 
+def check_shareable(command: tuple[Any, ...]) -> None:
+    """Refuse a command that a connection can't be shared with.
+
+    Raises:
+        redis.DataError: it says what to use instead.
+    """
+    name = command_name(command)
+    if name in _CHANGES_CONNECTION:
+        raise redis.DataError(
+            f"{name} changes its connection, which other calls would find changed: set REDIS_DB, REDIS_USERNAME or REDIS_PASSWORD, use "
+            "pipeline(), pubsub() or monitor(), or keep a connection with client.client()"
+        )
+
+
 def command_name(command: tuple[Any, ...]) -> str:
     """Return the command's name without its arguments, which may hold secrets."""
     words = _words(command[:2])
@@ -123,6 +139,14 @@ _BLOCKING = frozenset(
     BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN WAIT WAITAOF XREAD XREADGROUP
     """.split()
 )
+
+# Leave their connection changed, or are not answered by one reply: of shared connections, the next caller would get what comes of it.
+_CHANGES_CONNECTION = frozenset(
+    """
+    ASKING AUTH HELLO MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT READONLY READWRITE RESET SELECT SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
+    SYNC UNSUBSCRIBE
+    """.split()
+) | {"CLIENT CACHING", "CLIENT REPLY", "CLIENT TRACKING"}
 
 # What the server's own COMMAND table flags `readonly`, and what only looks at the server.
 _READ = frozenset(

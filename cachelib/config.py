@@ -184,6 +184,20 @@ class Config:
         return f"{host}:{self.port}/{self.db}"
 
 
+def config_or_environment(config: Config | None) -> Config:
+    """Return a configuration, the environment's if there is none.
+
+    Raises:
+        ConfigError: the environment holds no valid one.
+        TypeError: it is something else, such as a URL.
+    """
+    if config is None:
+        return Config.from_env()
+    if not isinstance(config, Config):
+        raise TypeError(f"connect takes a Config, got a {type(config).__name__}: Config.from_env({{'REDIS_URL': …}}) reads a URL")
+    return config
+
+
 _FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 
 

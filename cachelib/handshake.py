@@ -48,6 +48,8 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
         said = str(answer).rstrip(".")
         if config.password:
             said = _masked(said, config.password.reveal())
+        elif isinstance(answer, redis.AuthenticationError) or "NOAUTH" in said or "HELLO AUTH" in said:
+            said = "it asks for a password, and none is set"
         raise Refused(f"{config.endpoint} refused the connection: {said}. Check REDIS_USERNAME, REDIS_PASSWORD and REDIS_DB.") from None
 
 

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 import redis
+import redis.asyncio
 from redis.exceptions import NoPermissionError
 
 from cachelib.call import Away, deadline
@@ -73,7 +74,12 @@ def check(client: redis.Redis, *, timeout_s: float = 1.0) -> HealthReport:
     Args:
         client: made by `connect`; with any other client the deadline is that client's own.
         timeout_s: bound of the whole check, in seconds.
+
+    Raises:
+        TypeError: the client is one of asyncio.
     """
+    if isinstance(client, redis.asyncio.Redis):
+        raise TypeError("check takes a client of connect; in asyncio: await asyncio.to_thread(check, connect(config))")
     started_s = time.monotonic()
     live = ready = writable = False
     durable: bool | None = None

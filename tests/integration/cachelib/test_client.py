@@ -213,7 +213,9 @@ def test_connect_reads_the_environment_if_given_nothing(server: Embedded, monkey
 def test_configured_database_is_the_one_in_use(server: Embedded, connect_to: Any, client: Any) -> None:
     connect_to(server, db=3).set("k", "v")
     assert client.exists("k") == 0
-    client.select(3)
+    with client.client() as single:
+        single.select(3)
+        assert single.get("k") == b"v"
 
 
 def test_configured_user_and_password_are_used(own_server: Embedded, admin: Any, connect_to: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from cachelib import HealthReport, Reason, check
+from cachelib import HealthReport, Reason, check, connect_async
 from cachelib.health import CANARY_PREFIX
 from runbook.targets.embedded import Embedded
 
@@ -226,6 +226,11 @@ def test_something_that_does_not_speak_redis_is_not_live(server: Embedded, conne
         thread.join()
     assert not report.live
     assert not report.healthy
+
+
+def test_client_of_asyncio_is_refused_with_advice(server: Embedded) -> None:
+    with pytest.raises(TypeError, match=r"asyncio\.to_thread"):
+        check(connect_async(server.config))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1])

@@ -130,7 +130,8 @@ def test_command_that_was_refused_for_want_of_a_login_did_nothing(ask: Any, own_
     config = config_of(own_server, password=PASSWORD)
 
     def use(client: Any) -> Any:
-        return client.execute_command("RESET") and client.execute_command("DECR", "n")
+        with client.client() as single:
+            return single.execute_command("RESET") and single.execute_command("DECR", "n")
 
     async def use_async(client: Any) -> Any:
         async with client.client() as single:
@@ -139,6 +140,22 @@ def test_command_that_was_refused_for_want_of_a_login_did_nothing(ask: Any, own_
 
     error = ask(config, use_async if ask is in_a_loop else use)
     assert isinstance(error, redis.AuthenticationError)
+
+
+@BOTH
+def test_server_that_asks_for_a_password_says_so_where_there_is_none(ask: Any, own_server: Embedded, admin: Any) -> None:
+    admin.config_set("requirepass", PASSWORD)
+    error = ask(config_of(own_server), lambda client: client.get("k"))
+    assert type(error) is Refused
+    assert "it asks for a password, and none is set" in str(error)
+
+
+@BOTH
+@pytest.mark.parametrize("command", ["MULTI", "SELECT 2", "MONITOR", "SUBSCRIBE c", "CLIENT REPLY OFF", "RESET", "multi"])
+def test_command_that_changes_its_connection_is_refused_where_others_share_it(command: str, ask: Any, server: Embedded) -> None:
+    error = ask(config_of(server), lambda client: client.execute_command(*command.split()))
+    assert isinstance(error, redis.DataError)
+    assert "client.client()" in str(error)
 
 
 @BOTH

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachelib import Config, ConfigError
+from cachelib import Config, ConfigError, connect, connect_async
 from cachelib.config import Secret
 from cachelib.environment import KNOWN
 
@@ -422,6 +422,12 @@ def test_config_is_frozen() -> None:
 def test_direct_construction_refuses_too(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^1 problem in the Redis configuration:\n  - {field}: got .*; takes "):
         Config(**{field: value})
+
+
+@pytest.mark.parametrize("build", [connect, connect_async])
+def test_client_of_something_else_than_a_config_is_refused(build: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"takes a Config, got a str: .* reads a URL"):
+        build("redis://:hunter2@localhost")
 
 
 @pytest.mark.parametrize("password", [SECRET.encode(), Secret(""), 123456, [SECRET], "hunter2-\udcff"])
