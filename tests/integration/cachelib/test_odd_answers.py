@@ -61,8 +61,8 @@ class Peer:
             connected.recv(4096)
             connected.sendall(b"+OK\r\n+PONG\r\n")
             while number > self._ends and connected.recv(4096):
-                connected.sendall(self._answer)
                 self.answered += 1
+                connected.sendall(self._answer)
 
 
 def in_a_thread(config: Config, use: Callable[[Any], Any], **options: Any) -> Any:
