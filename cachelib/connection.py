@@ -61,7 +61,7 @@ class _BoundedSocket:
 
     Attributes:
         until_s: by when whoever uses it now has to end; None leaves it to the call that is under way.
-        begun: whether a byte of what was last transmitted has left.
+        begun: whether a byte of what was last transmitted may have left.
         greeting_until_s: by when the connection has introduced itself; what is sent until then is no command yet. None afterwards.
 
     Args:
@@ -82,9 +82,12 @@ class _BoundedSocket:
 
     def transmit(self, data: bytes, until_s: float) -> None:
         """Send all bytes; where it raises, the last of them has not left."""
-        self.begun = False
-        sent: int = self._use(_SENDS, self._socket.send, data, until_s)
-        self.begun = True
+        self.begun = True  # an interrupt may come when the system has taken the data, and nobody has said so
+        try:
+            sent: int = self._use(_SENDS, self._socket.send, data, until_s)
+        except (OSError, redis.RedisError):
+            self.begun = False
+            raise
         while sent < len(data):
             sent += self._use(_SENDS, self._socket.send, memoryview(data)[sent:], until_s)
 

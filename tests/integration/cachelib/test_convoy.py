@@ -557,6 +557,27 @@ def test_caller_interrupted_while_another_carries_its_command_spoils_nothing(
     assert (stats.in_use, stats.idle, stats.made, stats.lost, stats.unknown) == (0, 1, 1, 0, 0)
 
 
+def test_leader_interrupted_as_its_write_returns_has_sent_it_for_all(
+    server: Embedded, connect_to: Any, direct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has taken the bytes, and a signal's exception comes before anybody could note that."""
+    client = connect_to(server, connected=True, pool_size=1)
+    line = Line(client, [lambda: client.incr("n")] * 4)
+    use, interrupted = _BoundedSocket._use, []
+
+    def interrupt(bounded: _BoundedSocket, how: int, act: Any, data: Any, until_s: float | None) -> Any:
+        done = use(bounded, how, act, data, until_s)
+        if not interrupted and bytes(data).count(b"INCRBY") == 4:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(_BoundedSocket, "_use", interrupt)
+    assert kinds(line.go()) == {KeyboardInterrupt, OutcomeUnknown}
+    assert direct.get("n") == "4"
+    assert client.incr("n") == 5
+
+
 def test_caller_interrupted_as_it_is_handed_the_connection_hands_it_on(
     server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
