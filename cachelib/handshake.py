@@ -46,7 +46,9 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
     if command[0] != "PING" or isinstance(answer, redis.AuthenticationError):
         # A server that does not know HELLO repeats its arguments, and cuts long ones. So nothing is chained, either.
         said = str(answer).rstrip(".")
-        if config.password:
+        if config.password and ("WRONGPASS" in said or "invalid username-password" in said):
+            said = "it does not accept this user name and password"
+        elif config.password:
             said = _masked(said, config.password.reveal())
         elif isinstance(answer, redis.AuthenticationError) or "NOAUTH" in said or "HELLO AUTH" in said:
             said = "it asks for a password, and none is set"
@@ -54,7 +56,10 @@ def check_answer(config: Config, command: tuple[str, ...], answer: Any) -> None:
 
 
 def _masked(text: str, secret: str) -> str:
-    """Hide a secret in a text, and any beginning of it that is long enough to be one."""
+    """Hide a secret in what a server repeats of its greeting, and any beginning of it that is long enough to be one."""
+    before, login, after = text.partition("AUTH")
+    if not login:
+        before, after = "", text
     for length in range(len(secret), min(3, len(secret) - 1), -1):
-        text = text.replace(secret[:length], "***")
-    return text
+        after = after.replace(secret[:length], "***")
+    return before + login + after
