@@ -47,6 +47,7 @@ class AsyncClient(redis.asyncio.Redis):
     """
 
     connection_pool: AsyncPool
+    _closed = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if not isinstance(options.get("connection_pool"), AsyncPool):
@@ -101,18 +102,26 @@ class AsyncClient(redis.asyncio.Redis):
     async def _send_command_parse_response(self, conn: Any, command_name: str | bytes, *args: Any, **options: Any) -> Any:
         # The pool can't look after a connection that `client.client()` keeps. Here redis-py holds the lock by which tasks share it.
         held, current = self.connection, current_call()
+        if not self.connection_pool.lends(conn):
+            raise redis.ConnectionError("the client was closed")
         if isinstance(held, AsyncConnection) and current and not isinstance(self, Pipeline):
             await self.connection_pool.connected(held, current)
         return await super()._send_command_parse_response(conn, command_name, *args, **options)
 
+    async def initialize(self) -> "AsyncClient":
+        """Take the connection that a client of `client.client()` holds, as redis-py does; a closed one takes none any more."""
+        if not self._closed:
+            await super().initialize()
+            if self._closed:  # meanwhile
+                await self.aclose()
+        return self
+
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        """Give back what `client.client()` holds; a call of another task under way on it ends, and its reply is nobody else's."""
+        """End the connection that `client.client()` holds: nobody else gets the state that it is in, or the reply that is due on it."""
+        self._closed = self.single_connection_client
         held, self.connection = self.connection, None
         if held is not None:
-            if self._single_conn_lock.locked():
-                await held.disconnect(nowait=True)
-            async with self._single_conn_lock:
-                await self.connection_pool.release(held)
+            await self.connection_pool.replace(held)
         await super().aclose(close_connection_pool)
 
     async def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
@@ -147,6 +156,8 @@ class _Pipeline(Pipeline, AsyncClient):  # type: ignore[misc]  # redis-py annota
         return f"<cachelib pipeline of {len(self)} commands, {self.connection_pool!r}>"
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args and args[0] not in PLAIN:
+            check_shareable(args, in_pipeline=True)
         return Pipeline.execute_command(self, *args, **options)
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:

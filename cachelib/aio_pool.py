@@ -237,6 +237,20 @@ class AsyncPool(ConnectionPool):
             self._count_lost(connection)
             self._room.release()
 
+    def lends(self, connection: Any) -> bool:
+        """Tell whether a connection is somebody's, and has not been replaced."""
+        return connection in self._in_use_connections
+
+    async def replace(self, connection: Any) -> None:
+        """Give up a connection that somebody may still use, or has changed, and make room for a new one."""
+        if self.lends(connection):
+            self._in_use_connections.remove(connection)
+            self._count_lost(connection)
+            self._retired += connection.up
+            connection.up = False
+            self._room.release()
+        await connection.disconnect(nowait=True)
+
     async def aclose(self) -> None:
         """Close every connection, and the line."""
         self.bind()  # those of a loop that is over can't be closed any more

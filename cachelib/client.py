@@ -82,7 +82,9 @@ class Client(redis.Redis):
             if not self.single_connection_lock.acquire(timeout=max(0.0, min(current.left_s(), threading.TIMEOUT_MAX))):
                 raise redis.TimeoutError("another thread kept the connection of this client")
             try:
+                self._check_open(held)
                 self.connection_pool.renew(held, current)
+                self._check_open(held)
                 return self._execute_command(*args, **options)
             finally:
                 self.single_connection_lock.release()
@@ -90,18 +92,17 @@ class Client(redis.Redis):
         return call.run(current, attempt)
 
     def close(self) -> None:
-        """Give back what `client.client()` holds; a call of another thread under way on it ends, and its reply is nobody else's."""
+        """End the connection that `client.client()` holds: nobody else gets the state that it is in, or the reply that is due on it."""
         held = getattr(self, "connection", None)
         if held is not None:
             self.connection = None
-            if not self.single_connection_lock.acquire(blocking=False):
-                held.disconnect()
-                self.single_connection_lock.acquire()
-            try:
-                self.connection_pool.release(held)
-            finally:
-                self.single_connection_lock.release()
+            self.connection_pool.replace(held)
         super().close()
+
+    def _check_open(self, held: BoundedConnection) -> None:
+        if self.connection is not held:
+            held.disconnect()
+            raise redis.ConnectionError("the client was closed")
 
     def parse_response(self, connection: Any, command_name: str | bytes, **options: Any) -> Any:
         """Read a reply on redis-py's way, and give up the connection to a master that is one no longer."""
@@ -147,6 +148,8 @@ class _Pipeline(Pipeline, Client):
         return f"<cachelib pipeline of {len(self)} commands, {self.connection_pool!r}>"
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args and args[0] not in PLAIN:
+            check_shareable(args, in_pipeline=True)
         return Pipeline.execute_command(self, *args, **options)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:

@@ -35,8 +35,9 @@ def effect_of(command: tuple[Any, ...]) -> Effect:
 
 
 def may_be_readonly(command: tuple[Any, ...]) -> bool:
-    """Tell whether a server that is no master may answer READONLY: to SORT it does even where that only reads."""
-    return effect_of(command) is not Effect.READ or command_name(command) == "SORT"
+    """Tell whether a server that is no master may answer READONLY: to SORT it does even where that only reads, to TOUCH it does not."""
+    name = command_name(command)
+    return name == "SORT" or (name != "TOUCH" and effect_of(command) is not Effect.READ)
 
 
 def worst_effect(commands: Iterable[tuple[Any, ...]]) -> Effect:
@@ -88,17 +89,21 @@ def blocking_s(command: tuple[Any, ...]) -> float:
     return seconds or float("inf")
 
 
-def check_shareable(command: tuple[Any, ...]) -> None:
+def check_shareable(command: tuple[Any, ...], *, in_pipeline: bool = False) -> None:
     """Refuse a command that a connection can't be shared with.
+
+    Args:
+        command: name and arguments.
+        in_pipeline: whether it is one of a pipeline, whose transaction ends with it.
 
     Raises:
         redis.DataError: it says what to use instead.
     """
     name = command_name(command)
-    if name in _CHANGES_CONNECTION:
+    if name in _CHANGES_CONNECTION and not (in_pipeline and name in ("MULTI", "WATCH")):
         raise redis.DataError(
-            f"{name} changes its connection, which other calls would find changed: set REDIS_DB, REDIS_USERNAME or REDIS_PASSWORD, use "
-            "pipeline(), pubsub() or monitor(), or keep a connection with client.client()"
+            f"{name} changes its connection, which other calls would find changed: keep one with client.client(), use pubsub() or "
+            "monitor(), or pipeline() for a transaction, or set REDIS_DB, REDIS_USERNAME or REDIS_PASSWORD"
         )
 
 
@@ -144,9 +149,9 @@ _BLOCKING = frozenset(
 _CHANGES_CONNECTION = frozenset(
     """
     ASKING AUTH HELLO MONITOR MULTI PSUBSCRIBE PSYNC PUNSUBSCRIBE QUIT READONLY READWRITE RESET SELECT SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
-    SYNC UNSUBSCRIBE
+    REPLCONF SYNC UNSUBSCRIBE WATCH
     """.split()
-) | {"CLIENT CACHING", "CLIENT REPLY", "CLIENT TRACKING"}
+) | {"CLIENT CACHING", "CLIENT REPLY", "CLIENT TRACKING", "SCRIPT DEBUG"}
 
 # What the server's own COMMAND table flags `readonly`, and what only looks at the server.
 _READ = frozenset(

@@ -188,6 +188,20 @@ class FairPool(redis.ConnectionPool):
         if connection.up and self._gate.closed:
             self._gate.nudge()
 
+    def replace(self, connection: BoundedConnection) -> None:
+        """Give up a connection that somebody may still use, or has changed, and put a new one into its place."""
+        with self._lock:
+            if connection not in self._in_use_connections:
+                return
+            self._retired += connection.up and connection.is_connected
+            self._lost += connection.up and not connection.is_connected
+            self._in_use_connections.remove(connection)
+            self._created_connections -= 1
+            fresh = self.make_connection()
+            self._in_use_connections.add(fresh)
+        connection.disconnect()
+        self.release(fresh)
+
     def _take(self, call: Call, packed: bytes = b"", raw: bool = False) -> tuple[Any, _Turn | None]:
         """Return a connected connection; with a turn, if it was sent meanwhile: then there is no connection, or replies are due on it."""
         self._checkpid()

@@ -44,8 +44,10 @@ def looped(config: Config, observers: Sequence[Observer]) -> Iterator[Looped]:
     thread.start()
     try:
         yield Looped(client, loop)
-        asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()

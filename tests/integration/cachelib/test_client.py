@@ -430,13 +430,34 @@ def test_reply_to_a_call_under_way_on_a_single_connection_that_is_closed_is_nobo
     server: Embedded, connect_to: Any, direct: Any, eventually: Any
 ) -> None:
     client = connect_to(server, pool_size=1)
-    for number in range(5):
+    for _ in range(5):
         single = client.client()
         popping = in_thread(lambda single=single: single.blpop("nothing", 10))
         eventually(lambda: direct.info("clients")["blocked_clients"])
+        asking = [
+            in_thread(lambda n=n: [client.pipeline(transaction=False).echo(f"{n}").execute() == [b"%d" % n] for _ in range(20)])
+            for n in range(8)
+        ]
+        eventually(lambda: client.pool_stats().waiting == 8)
         single.close()
-        assert client.echo(str(number)) == b"%d" % number
+        assert [result() for result in asking] == [[True] * 20] * 8
         assert isinstance(popping(), OutcomeUnknown)
+    stats = client.pool_stats()
+    assert (stats.in_use, stats.made) == (0, stats.idle + stats.lost + stats.retired)
+
+
+def test_closing_a_single_connection_client_waits_for_nobody(server: Embedded, connect_to: Any, direct: Any, eventually: Any) -> None:
+    """Not for the thread that waits for its connection, either, and that would block for ever once it had it."""
+    client = connect_to(server, pool_size=2)
+    single = client.client()
+    popping = [in_thread(lambda: single.blpop("queue", 0)) for _ in range(2)]
+    eventually(lambda: direct.info("clients")["blocked_clients"] == 1)
+    time.sleep(0.05)  # the second one waits
+    began_s = time.monotonic()
+    single.close()
+    assert time.monotonic() - began_s < AT_ONCE_S
+    direct.rpush("queue", "a", "b")
+    assert sorted(type(result()).__name__ for result in popping) == ["OutcomeUnknown", "tuple"]
     assert client.pool_stats().in_use == 0
 
 

@@ -143,6 +143,14 @@ def test_command_that_was_refused_for_want_of_a_login_did_nothing(ask: Any, own_
 
 
 @BOTH
+def test_password_that_is_a_word_of_the_servers_answer_is_not_given_away(ask: Any, own_server: Embedded, admin: Any) -> None:
+    admin.config_set("requirepass", PASSWORD)
+    error = ask(config_of(own_server, password="user"), lambda client: client.get("k"))
+    assert type(error) is Refused
+    assert "it does not accept this user name and password" in str(error)
+
+
+@BOTH
 def test_server_that_asks_for_a_password_says_so_where_there_is_none(ask: Any, own_server: Embedded, admin: Any) -> None:
     admin.config_set("requirepass", PASSWORD)
     error = ask(config_of(own_server), lambda client: client.get("k"))
@@ -151,11 +159,32 @@ def test_server_that_asks_for_a_password_says_so_where_there_is_none(ask: Any, o
 
 
 @BOTH
-@pytest.mark.parametrize("command", ["MULTI", "SELECT 2", "MONITOR", "SUBSCRIBE c", "CLIENT REPLY OFF", "RESET", "multi"])
+@pytest.mark.parametrize("command", ["MULTI", "WATCH k", "SELECT 2", "MONITOR", "SUBSCRIBE c", "CLIENT REPLY OFF", "RESET", "multi"])
 def test_command_that_changes_its_connection_is_refused_where_others_share_it(command: str, ask: Any, server: Embedded) -> None:
     error = ask(config_of(server), lambda client: client.execute_command(*command.split()))
     assert isinstance(error, redis.DataError)
     assert "client.client()" in str(error)
+
+
+@BOTH
+def test_pipeline_leaves_no_connection_changed(ask: Any, server: Embedded) -> None:
+    error = ask(config_of(server), lambda client: client.pipeline(transaction=False).select(2).execute())
+    assert isinstance(error, redis.DataError)
+
+
+@BOTH
+def test_single_connection_that_was_changed_is_nobody_elses_later(ask: Any, server: Embedded) -> None:
+    def use(client: Any) -> Any:
+        with client.client() as single:
+            single.select(2)
+        return client.client_info()["db"]
+
+    async def use_async(client: Any) -> Any:
+        async with client.client() as single:
+            await single.select(2)
+        return (await client.client_info())["db"]
+
+    assert ask(config_of(server, pool_size=1), use_async if ask is in_a_loop else use) == 0
 
 
 @BOTH

@@ -20,6 +20,7 @@ from cachelib.events import Journal
         # A replica refuses SORT even where it only reads.
         ([("SORT", "l"), ("INCR", "n")], 1, True),
         ([("SORT", "l"), ("INCR", "n")], 2, False),
+        ([("SET", "k", 1), ("TOUCH", "k")], 1, False),
         # A replica publishes.
         ([("PUBLISH", "c", "m"), ("INCR", "n")], 1, True),
         ([("EVAL", "…", 0)], 1, True),
