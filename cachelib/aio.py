@@ -47,7 +47,7 @@ class AsyncClient(redis.asyncio.Redis):
     """
 
     connection_pool: AsyncPool
-    _closed = False
+    _closed = False  # one of `client.client()` that has given its connection up
 
     def __init__(self, *args: Any, **options: Any) -> None:
         if not isinstance(options.get("connection_pool"), AsyncPool):
@@ -89,11 +89,11 @@ class AsyncClient(redis.asyncio.Redis):
         self.connection_pool.bind()
         if not self.single_connection_client:
             check_shareable(args)
-        if name in ("WAIT", "WAITAOF") and not self.single_connection_client:
-            raise redis.DataError(
-                f"{name} speaks of the writes of its own connection, and commands of this client travel over another one: put the writes "
-                f"and {name} into one pipeline(transaction=False), or make them all with `async with client.client() as single`"
-            )
+            if name in ("WAIT", "WAITAOF"):
+                raise redis.DataError(
+                    f"{name} speaks of the writes of its own connection, and commands of this client travel over another one: put the "
+                    f"writes and {name} into one pipeline(transaction=False), or make them all with `async with client.client() as single`"
+                )
         if name == "SHUTDOWN":  # its success is a lost connection, and redis-py's `shutdown` takes it as that
             return await super().execute_command(*args, **options)
         execute = super().execute_command

@@ -81,7 +81,7 @@ class _BoundedSocket:
         self.until_s: float | None = None
 
     def transmit(self, data: bytes, until_s: float) -> None:
-        """Send all bytes; where it raises, the last of them has not left."""
+        """Send all bytes; where the socket fails, the last of them has not left."""
         self.begun = True  # an interrupt may come when the system has taken the data, and nobody has said so
         try:
             sent: int = self._use(_SENDS, self._socket.send, data, until_s)
