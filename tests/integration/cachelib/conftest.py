@@ -1,6 +1,8 @@
 """What tests of both clients share."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,3 +34,25 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
     if request.param == "uvloop":
         factory = pytest.importorskip("uvloop").new_event_loop
     return factory
+
+
+@pytest.fixture
+def interrupted() -> Callable[..., None]:
+    """Make a call that is interrupted, as by Ctrl-C: `by` runs beside it, and is given what raises KeyboardInterrupt in the call."""
+
+    def run(call: Callable[[], object], *, by: Callable[[Callable[[], None]], object]) -> None:
+        def handle(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        main = threading.get_ident()
+        before = signal.signal(signal.SIGUSR1, handle)
+        helper = threading.Thread(target=by, args=(lambda: signal.pthread_kill(main, signal.SIGUSR1),))
+        try:
+            helper.start()
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        finally:
+            helper.join()
+            signal.signal(signal.SIGUSR1, before)
+
+    return run

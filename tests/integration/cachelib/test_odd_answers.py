@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -219,22 +219,15 @@ def test_connection_that_ends_with_its_greeting_is_made_again(ask: Any) -> None:
         assert peer.connections == 4
 
 
-def test_greeting_that_was_interrupted_is_not_taken_for_replies(server: Embedded, connect_to: Any, paused: Any) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
+def test_greeting_that_was_interrupted_is_not_taken_for_replies(server: Embedded, connect_to: Any, paused: Any, interrupted: Any) -> None:
     client = connect_to(server, pool_size=1)
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    timer = threading.Timer(0.1, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
-    try:
-        server.pause()
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            client.ping()
-    finally:
-        timer.join()
-        signal.signal(signal.SIGUSR1, before)
-        server.resume()
+
+    def interrupt_soon(interrupt: Callable[[], None]) -> None:
+        time.sleep(0.1)
+        interrupt()
+
+    with paused(server):
+        interrupted(client.ping, by=interrupt_soon)
     assert [client.echo(str(number)) for number in range(3)] == [b"0", b"1", b"2"]
     assert client.pool_stats().in_use == 0
 

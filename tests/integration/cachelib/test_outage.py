@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import select
-import signal
 import socket
 import threading
 import time
@@ -312,30 +311,19 @@ def test_everything_that_connects_fails_at_the_deadline_with_advice(use: Any, mi
     assert "0/10 in use, 0 waiting" in repr(client)
 
 
-def test_interrupted_prober_leaves_its_part_to_the_next(missing: Any, own_server: Embedded, eventually: Any) -> None:
+def test_interrupted_prober_leaves_its_part_to_the_next(missing: Any, own_server: Embedded, eventually: Any, interrupted: Any) -> None:
     """As when the cell of a notebook is interrupted; the main thread gets the signal, and is the prober."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
 
     client = missing(deadline_s=20.0)
     waiters: list[Task] = []
 
-    def follow_and_interrupt() -> None:
+    def follow_and_interrupt(interrupt: Callable[[], None]) -> None:
         eventually(lambda: client.connection_pool._gate.closed)
         waiters.extend(Task(lambda: client.incr("n")) for _ in range(5))
         eventually(lambda: client.pool_stats().waiting == 5)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        interrupt()
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    helper = threading.Thread(target=follow_and_interrupt)
-    try:
-        helper.start()
-        with pytest.raises(KeyboardInterrupt):
-            client.incr("n")
-    finally:
-        helper.join()
-        signal.signal(signal.SIGUSR1, before)
+    interrupted(lambda: client.incr("n"), by=follow_and_interrupt)
     own_server.start()
     assert sorted(waiter.result() for waiter in waiters) == [1, 2, 3, 4, 5]
     assert max(waiter.took_s for waiter in waiters) < 15.0

@@ -130,33 +130,21 @@ def test_a_caller_that_gave_up_waiting_is_passed_over(server: Embedded, connect_
         assert client.ping()
 
 
-def test_a_wait_that_was_interrupted_takes_no_connection_with_it(server: Embedded, connect_to: Any, eventually: Any) -> None:
+def test_a_wait_that_was_interrupted_takes_no_connection_with_it(
+    server: Embedded, connect_to: Any, eventually: Any, interrupted: Any
+) -> None:
     """As when a notebook's cell is interrupted; the main thread waits, since it is the one that gets the signal."""
-
-    class Interrupted(BaseException):
-        pass
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
 
     client = connect_to(server, pool_size=1, deadline_s=20.0)
     pool = client.connection_pool
     held = pool.get_connection()
 
-    def interrupt_the_wait() -> None:
+    def interrupt_the_wait(interrupt: Callable[[], None]) -> None:
         eventually(lambda: "1 waiting" in repr(pool))
         time.sleep(0.02)  # it queues first, and waits then
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        interrupt()
 
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    helper = threading.Thread(target=interrupt_the_wait)
-    try:
-        helper.start()
-        with pytest.raises(Interrupted):
-            client.ping()
-    finally:
-        helper.join()
-        signal.signal(signal.SIGUSR1, before)
+    interrupted(client.ping, by=interrupt_the_wait)
     pool.release(held)
     with deadline(5.0):
         assert client.ping()
