@@ -1,11 +1,10 @@
 """Commands that travel in the write of another caller: each caller gets its own reply, or what follows from the loss of it."""
 
 import random
-import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline, pool
+from cachelib import OutcomeUnknown, PoolExhausted, deadline
 from cachelib.connection import _BoundedSocket
-from runbook.drills.faults import Proxy, withholding_replies
 from runbook.targets.embedded import Embedded
+from tests.integration.cachelib.in_line import Line
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -24,54 +23,8 @@ pytestmark = pytest.mark.timeout(60)
 SLACK_S = 0.5
 
 
-class Line:
-    """Callers who queue, in order, for the one connection of a client, which is held until they are told to go.
-
-    Args:
-        client: of a pool of one connection.
-        calls: what each of them does.
-    """
-
-    def __init__(self, client: Any, calls: Sequence[Callable[[], object]]) -> None:
-        self.order: list[int] = []
-        self._outcomes: list[Any] = [None] * len(calls)
-        self._threads = []
-        self.pool = client.connection_pool
-        self.held = self.pool.get_connection()
-        for number, call in enumerate(calls):
-            before = client.pool_stats().waiting
-            thread = threading.Thread(target=self._work, args=(number, call))
-            thread.start()
-            self._threads.append(thread)
-            until_s = time.monotonic() + 10.0
-            while client.pool_stats().waiting == before:
-                assert time.monotonic() < until_s
-                time.sleep(0.0002)
-
-    def _work(self, number: int, call: Callable[[], object]) -> None:
-        try:
-            self._outcomes[number] = call()
-        except BaseException as error:
-            self._outcomes[number] = error
-        self.order.append(number)
-
-    def go(self) -> list[Any]:
-        """Give the connection back; return what each caller's call returned or raised."""
-        self.pool.release(self.held)
-        return self.outcomes()
-
-    def outcomes(self) -> list[Any]:
-        for thread in self._threads:
-            thread.join()
-        return self._outcomes
-
-
 def reads_of(server: Any) -> int:
     return int(server.info("stats")["total_reads_processed"])
-
-
-def kinds(outcomes: Sequence[Any]) -> set[type]:
-    return {type(outcome) for outcome in outcomes}
 
 
 # --- every caller gets its own reply ---
@@ -300,6 +253,22 @@ def test_leader_near_its_deadline_does_not_end_those_it_takes_along(server: Embe
     assert sorted(map(str, outcomes)) == ["1", "2", "3", "4", "5"]
 
 
+def test_no_more_bytes_travel_together_than_a_write_should_have(server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connect_to(server, connected=True, pool_size=1)
+    value = b"v" * 30_000
+    line = Line(client, [lambda n=n: client.set(f"k{n}", value) for n in range(5)])
+    written: list[int] = []
+    transmit = _BoundedSocket.transmit
+
+    def noting(bounded: _BoundedSocket, packed: bytes, until_s: float) -> None:
+        written.append(len(packed))
+        transmit(bounded, packed, until_s)
+
+    monkeypatch.setattr(_BoundedSocket, "transmit", noting)
+    assert line.go() == [True] * 5
+    assert [size // 30_000 for size in written] == [2, 2, 1]
+
+
 # --- fairness ---
 
 
@@ -348,356 +317,3 @@ def test_caller_that_is_served_and_asks_again_does_not_overtake(server: Embedded
     outcomes = line.go()
     assert max(first for first, _ in outcomes) <= 20 + 20
     assert [first for first, _ in outcomes] == sorted(first for first, _ in outcomes)
-
-
-# --- a lost connection ---
-
-
-@pytest.mark.parametrize("how", ["CLIENT KILL", "kill of the server"])
-def test_increments_of_a_lost_write_are_never_applied_twice(how: str, own_server: Embedded, connect_to: Any) -> None:
-    client = connect_to(own_server, pool_size=2, deadline_s=20.0)
-    client.ping()
-    acknowledged, unknown, other = [0] * 32, [0] * 32, []
-    enough = threading.Event()
-
-    def write(number: int) -> None:
-        while not enough.is_set():
-            try:
-                client.incr("n")
-                acknowledged[number] += 1
-            except OutcomeUnknown:
-                unknown[number] += 1
-            except Exception as error:
-                other.append(error)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(32)]
-    for thread in threads:
-        thread.start()
-    for _ in range(4 if how == "kill of the server" else 40):
-        time.sleep(0.02)  # some work between two faults
-        if how == "CLIENT KILL":
-            with redis.Redis(port=own_server.config.port) as killer:
-                killer.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        else:
-            own_server.stop()
-            own_server.start()
-    enough.set()
-    for thread in threads:
-        thread.join()
-    total = int(client.get("n"))
-    print(f"{sum(acknowledged)} acknowledged, {sum(unknown)} unknown, {total} applied, {client.pool_stats()}")
-    assert other == []
-    assert all(acknowledged)
-    assert sum(acknowledged) <= total <= sum(acknowledged) + sum(unknown)
-    assert client.pool_stats().unknown == sum(unknown)
-    assert client.pool_stats().in_use == client.pool_stats().waiting == 0
-
-
-def test_loss_of_a_write_settles_each_by_its_own_rule(server: Embedded, connect_to: Any, direct: Any, eventually: Any) -> None:
-    """One write holds reads, repeatable and other writes; its connection is killed after the first of its replies."""
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
-    direct.set("k", "v")
-    calls: list[Callable[[], object]] = [
-        lambda: client.get("k"),
-        lambda: client.incr("n"),
-        lambda: client.set("other", "v"),
-        lambda: client.rpush("list", "v"),
-        lambda: client.get("k"),
-    ]
-    line = Line(client, calls)
-    line.held.send_command("CLIENT", "ID")
-    ours = line.held.read_response()
-    # The server reads the whole, and stops at the first command that writes.
-    direct.client_pause(30_000, all=False)
-    line.pool.release(line.held)
-    eventually(lambda: int(direct.info("clients")["blocked_clients"]))
-    direct.execute_command("CLIENT", "KILL", "ID", ours)
-    direct.client_unpause()
-    outcomes = line.outcomes()
-    assert [outcomes[0], outcomes[2], outcomes[4]] == [b"v", True, b"v"]
-    assert kinds(outcomes[1::2]) == {OutcomeUnknown}
-    assert direct.exists("n") + direct.exists("list") == 0
-
-
-def test_those_taken_along_to_a_paused_server_end_at_their_deadline(server: Embedded, connect_to: Any, paused: Any) -> None:
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
-    before_s = time.monotonic()
-    line = Line(client, [lambda number=number: client.get("k") if number % 2 else client.incr("n") for number in range(20)])
-    with paused(server):
-        outcomes = line.go()
-        took_s = time.monotonic() - before_s
-    assert took_s < 0.5 + 2 * SLACK_S
-    assert kinds(outcomes[0::2]) <= {OutcomeUnknown, Unavailable, PoolExhausted}
-    assert kinds(outcomes[1::2]) <= {Unavailable, PoolExhausted}
-    with deadline(5.0):
-        assert 0 <= int(client.get("n") or 0) <= sum(type(outcome) is OutcomeUnknown for outcome in outcomes)
-
-
-def test_lost_reply_of_another_holds_nobody_up_whose_own_has_come(server: Embedded, proxy: Proxy, connect_to: Any) -> None:
-    client = connect_to(server, connected=True, port=proxy.port, pool_size=1, deadline_s=1.0)
-    ended_s = [0.0] * 3
-
-    def noting(number: int, call: Callable[[], object]) -> Callable[[], object]:
-        def run() -> object:
-            try:
-                return call()
-            finally:
-                ended_s[number] = time.monotonic()
-
-        return run
-
-    line = Line(client, [noting(0, client.ping), noting(1, lambda: client.incr("n")), noting(2, client.ping)])
-    with withholding_replies(proxy, b"incr"):
-        began_s = time.monotonic()
-        pinged, counted, _ = line.go()
-    assert (pinged, type(counted)) == (True, OutcomeUnknown)
-    assert ended_s[0] - began_s < 0.5 < ended_s[1] - began_s
-
-
-def test_no_more_bytes_travel_together_than_a_write_should_have(server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = connect_to(server, connected=True, pool_size=1)
-    value = b"v" * 30_000
-    line = Line(client, [lambda n=n: client.set(f"k{n}", value) for n in range(5)])
-    written: list[int] = []
-    transmit = _BoundedSocket.transmit
-
-    def noting(bounded: _BoundedSocket, packed: bytes, until_s: float) -> None:
-        written.append(len(packed))
-        transmit(bounded, packed, until_s)
-
-    monkeypatch.setattr(_BoundedSocket, "transmit", noting)
-    assert line.go() == [True] * 5
-    assert [size // 30_000 for size in written] == [2, 2, 1]
-
-
-def test_interrupted_leader_takes_nobody_down_with_it(server: Embedded, connect_to: Any, paused: Any, eventually: Any) -> None:
-    """Ctrl-C in the main thread, while it awaits the replies of five others."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
-    pool = client.connection_pool
-    held = pool.get_connection()
-    outcomes: list[Any] = [None] * 6
-    threads: list[threading.Thread] = []
-
-    def ask(number: int) -> None:
-        try:
-            outcomes[number] = client.get("k") if number % 2 else client.incr("n")
-        except redis.RedisError as error:
-            outcomes[number] = error
-
-    def follow_and_interrupt() -> None:
-        eventually(lambda: client.pool_stats().waiting == 1)
-        for number in range(6):
-            threads.append(threading.Thread(target=ask, args=(number,)))
-            threads[-1].start()
-        eventually(lambda: client.pool_stats().waiting == 7)
-        server.pause()
-        pool.release(held)
-        eventually(lambda: client.pool_stats().waiting == 0)  # all aboard
-        time.sleep(0.1)  # it is sent
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-        time.sleep(0.1)
-        server.resume()
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    helper = threading.Thread(target=follow_and_interrupt)
-    started_s = time.monotonic()
-    try:
-        helper.start()
-        with pytest.raises(KeyboardInterrupt):
-            client.incr("leader")
-    finally:
-        helper.join()
-        signal.signal(signal.SIGUSR1, before)
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - started_s < 8.0  # not their deadline
-    assert kinds(outcomes[0::2]) == {OutcomeUnknown}
-    assert outcomes[1::2] == [None] * 3
-    assert (client.pool_stats().in_use, client.pool_stats().waiting) == (0, 0)
-    assert int(client.get("n") or 0) <= 3
-
-
-def test_caller_interrupted_while_another_carries_its_command_spoils_nothing(
-    server: Embedded, connect_to: Any, paused: Any, eventually: Any
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=10.0)
-    line = Line(client, [lambda: client.incr("n")])
-    later: list[Line] = []
-
-    def interrupt_later() -> None:
-        eventually(lambda: client.pool_stats().waiting == 2)
-        server.pause()
-        line.pool.release(line.held)
-        eventually(lambda: client.pool_stats().waiting == 0)
-        time.sleep(0.1)  # it is sent
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-        time.sleep(0.1)
-        server.resume()
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    helper = threading.Thread(target=interrupt_later)
-    try:
-        helper.start()
-        with pytest.raises(KeyboardInterrupt):
-            client.incr("n")
-    finally:
-        helper.join()
-        signal.signal(signal.SIGUSR1, before)
-    assert line.outcomes() == [1]
-    assert later == []
-    assert client.incr("n") == 3
-    stats = client.pool_stats()
-    assert (stats.in_use, stats.idle, stats.made, stats.lost, stats.unknown) == (0, 1, 1, 0, 0)
-
-
-def test_leader_interrupted_as_its_write_returns_has_sent_it_for_all(
-    server: Embedded, connect_to: Any, direct: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The system has taken the bytes, and a signal's exception comes before anybody could note that."""
-    client = connect_to(server, connected=True, pool_size=1)
-    line = Line(client, [lambda: client.incr("n")] * 4)
-    use, interrupted = _BoundedSocket._use, []
-
-    def interrupt(bounded: _BoundedSocket, how: int, act: Any, data: Any, until_s: float | None) -> Any:
-        done = use(bounded, how, act, data, until_s)
-        if not interrupted and bytes(data).count(b"INCRBY") == 4:
-            interrupted.append(True)
-            raise KeyboardInterrupt
-        return done
-
-    monkeypatch.setattr(_BoundedSocket, "_use", interrupt)
-    assert kinds(line.go()) == {KeyboardInterrupt, OutcomeUnknown}
-    assert direct.get("n") == "4"
-    assert client.incr("n") == 5
-
-
-def test_caller_interrupted_as_it_is_handed_the_connection_hands_it_on(
-    server: Embedded, connect_to: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A signal's exception may come when the wait is over, and before anything could be done with its result."""
-
-    class Interrupted:
-        def __init__(self, gate: threading.Lock) -> None:
-            self._gate, self.release = gate, gate.release
-
-        def acquire(self, timeout: float) -> bool:
-            self._gate.acquire(timeout=timeout)
-            raise KeyboardInterrupt
-
-    class Turn(pool._Turn):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.gate = Interrupted(self.gate)
-
-    client = connect_to(server, connected=True, pool_size=1)
-    monkeypatch.setattr(pool, "_Turn", Turn)
-    line = Line(client, [client.ping])
-    monkeypatch.undo()
-    assert kinds(line.go()) == {KeyboardInterrupt}
-    assert client.ping()
-    assert (client.pool_stats().in_use, client.pool_stats().lost) == (0, 0)
-
-
-def one_after_another(client: Any, pauses_s: Sequence[float], outcomes: list[Any]) -> list[threading.Thread]:
-    """Let callers increment, each in its thread and so long after the one before."""
-
-    def count(number: int) -> None:
-        try:
-            outcomes[number] = client.incr("n")
-        except redis.RedisError as error:
-            outcomes[number] = error
-
-    threads = []
-    for number, pause_s in enumerate(pauses_s):
-        time.sleep(pause_s)
-        threads.append(threading.Thread(target=count, args=(number,)))
-        threads[-1].start()
-    return threads
-
-
-def test_heir_whose_wait_has_just_ended_is_not_let_go_twice(
-    server: Embedded, connect_to: Any, paused: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It takes the connection over all the same, and leaves its own place in the line for the next one to read."""
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
-    choose = pool.FairPool._heir
-    late: list[Any] = []
-
-    def choose_late(*args: Any) -> Any:
-        heir = choose(*args)
-        while heir is not None and heir.call.left_s() > -0.01 and not late:
-            time.sleep(0.002)
-        late.append(heir)
-        return heir
-
-    monkeypatch.setattr(pool.FairPool, "_heir", choose_late)
-    outcomes: list[Any] = [None] * 4
-    held = client.connection_pool.get_connection()
-    threads = one_after_another(client, [0.0, 0.03, 0.15, 0.01], outcomes)
-    with paused(server):
-        client.connection_pool.release(held)
-        for thread in threads[:2]:
-            thread.join()
-    for thread in threads[2:]:
-        thread.join()
-    assert late[0] is not None
-    assert kinds(outcomes[:2]) == {OutcomeUnknown}
-    assert outcomes[2:] == [3, 4]
-    assert client.incr("n") == 5
-
-
-def test_leader_that_has_come_too_late_to_send_leaves_nobody_in_doubt(
-    server: Embedded, connect_to: Any, direct: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client = connect_to(server, connected=True, pool_size=1, deadline_s=0.5)
-    board = pool.FairPool._board
-    boarded: list[Any] = []
-
-    def board_late(*args: Any) -> Any:
-        boarded.append(board(*args))
-        if len(boarded) == 1:
-            time.sleep(0.3)  # until the leader's deadline is over, and before that of the others
-        return boarded[-1]
-
-    monkeypatch.setattr(pool.FairPool, "_board", board_late)
-    outcomes: list[Any] = [None] * 5
-    held = client.connection_pool.get_connection()
-    threads = one_after_another(client, [0.0, 0.2, 0.01, 0.01, 0.01], outcomes)
-    client.connection_pool.release(held)
-    for thread in threads:
-        thread.join()
-    assert len(boarded[0]) == 4
-    assert kinds(outcomes) <= {int, Unavailable}
-    assert type(outcomes[0]) is Unavailable
-    assert int(direct.get("n") or 0) == sum(isinstance(outcome, int) for outcome in outcomes)
-
-
-def test_closing_the_client_under_way_settles_everybody(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server, pool_size=2, deadline_s=10.0)
-    enough, bad = threading.Event(), []
-
-    def ask(number: int) -> None:
-        while not enough.is_set():
-            try:
-                assert client.echo(str(number)) == str(number).encode()
-            except Exception as error:
-                bad.append(error)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for _ in range(30):
-        client.close()
-        time.sleep(0.005)
-    enough.set()
-    for thread in threads:
-        thread.join()
-    assert bad == []
-    assert client.pool_stats().in_use == 0
