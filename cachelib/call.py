@@ -63,6 +63,7 @@ class Call:
     """
 
     __slots__ = (
+        "_refusal",
         "_sent_before",
         "attempts",
         "batch",
@@ -98,6 +99,7 @@ class Call:
         self.config, self.journal, self.commands, self.repeatable, self.batch = config, journal, commands, repeatable, batch
         self.sent = self._sent_before = False
         self.attempts = 1
+        self._refusal: redis.ReadOnlyError | None = None  # why an earlier attempt was in vain
         self.since: datetime | None = None
         self.began_s = began_s = time.monotonic()
         until_s = _until_s.get()
@@ -174,6 +176,8 @@ class Call:
             raise error
         if isinstance(error, redis.ReadOnlyError) and self.sent and self.effect is Effect.ONCE:
             raise error  # a part was refused, and the caller may know which
+        if isinstance(error, redis.ReadOnlyError):
+            self._refusal = error
         left_s = self.left_s() if self.repeatable and not isinstance(error, Away) else 0.0
         following = decide(self.effect, sent=self.sent, time_left_s=left_s)
         if following is Next.RETRY:
@@ -186,7 +190,11 @@ class Call:
             # An attempt made at the deadline could fail of nothing but the deadline, and hide why the others did.
             following = decide(self.effect, sent=self.sent, time_left_s=0.0)
         # What made the server away is of more use than that it was.
-        raise self._final(following, error) from (error.__cause__ if isinstance(error, Away) and error.__cause__ else error)
+        cause = error.__cause__ if isinstance(error, Away) and error.__cause__ else error
+        if self._refusal and following is Next.UNAVAILABLE and isinstance(cause, TimeoutError | redis.TimeoutError):
+            # The last attempt met the deadline before it was sent, which is not why the others failed.
+            error = cause = self._refusal
+        raise self._final(following, error) from cause
 
     def _final(self, following: Next, error: Exception) -> CacheError:
         waited_s = time.monotonic() - self.began_s
