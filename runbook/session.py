@@ -14,6 +14,7 @@ from runbook.evidence.notebook import VERDICT_MIME
 from runbook.evidence.store import SCHEMA_VERSION
 from runbook.load import History
 from runbook.report.display import Bundle, Measured, Table
+from runbook.report.frame import frame
 from runbook.report.tables import findings_table
 from runbook.targets import Engine, Target, open_target
 
@@ -115,7 +116,7 @@ class Session:
 
     def _keep(self, name: str, history: History) -> None:
         if self._folder and len(history):
-            self._folder.write_gzip(f"samples-{name}.csv.gz", history.frame().to_csv(index=False))
+            self._folder.write_gzip(f"samples-{name}.csv.gz", frame(history).to_csv(index=False))
 
 
 class VerdictCell:

@@ -2,9 +2,7 @@
 
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-
-import pandas as pd
+from dataclasses import dataclass, fields
 
 
 class Outcome(enum.StrEnum):
@@ -50,6 +48,10 @@ class Record:
         return self.done_ns - self.sent_ns
 
 
+# Of a history written as a table.
+COLUMNS = tuple(field.name for field in fields(Record))
+
+
 class History:
     """The records of a run, in the order in which the operations ended."""
 
@@ -69,9 +71,3 @@ class History:
     def count(self, outcome: Outcome) -> int:
         """Count the operations that ended so."""
         return sum(record.outcome is outcome for record in self.records)
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row a record, the columns named like the fields; an empty history keeps the columns."""
-        columns = ["worker", "operation", "value", "intended_ns", "sent_ns", "done_ns", "outcome", "error"]
-        rows = [[getattr(record, column) for column in columns] for record in self.records]
-        return pd.DataFrame(rows, columns=columns)

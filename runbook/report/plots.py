@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from runbook.drills import latency, persistence, reconnection, speed
 from runbook.load import Outcome
 from runbook.report.display import Plot
+from runbook.report.frame import frame
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b7280"
@@ -22,13 +23,13 @@ def timeline(result: persistence.Result) -> Plot:
     title = f"Who was served, before, during and after {result.fault}?"
     axes_labels = ("seconds since the load began", "acknowledged appends per second")
     figure, axes = _canvas(title, *axes_labels)
-    frame = result.writes.frame()
-    acknowledged = frame[frame["outcome"] == Outcome.OK]
+    writes = frame(result.writes)
+    acknowledged = writes[writes["outcome"] == Outcome.OK]
     if acknowledged.empty:
-        nothing = "nothing was acknowledged" if len(frame) else "nothing was recorded"
+        nothing = "nothing was acknowledged" if len(writes) else "nothing was recorded"
         axes.text(0.5, 0.5, nothing, ha="center", transform=axes.transAxes)
         return Plot(figure, title, (), axes_labels, "", f"{title} In this run {nothing}.")
-    start_ns = int(frame["sent_ns"].min())
+    start_ns = int(writes["sent_ns"].min())
     bins = ((acknowledged["done_ns"] - start_ns) / 1e9 // BIN_S).astype(int)
     rate = bins.value_counts().reindex(range(int(bins.max()) + 1), fill_value=0).sort_index() / BIN_S
     seconds = pd.Series(rate.index) * BIN_S

@@ -2,8 +2,6 @@
 
 from runbook.load import History, Outcome, Record
 
-COLUMNS = ["worker", "operation", "value", "intended_ns", "sent_ns", "done_ns", "outcome", "error"]
-
 
 def _record(done_ns: int, outcome: Outcome = Outcome.OK, *, worker: int = 0, error: str = "") -> Record:
     return Record(worker, "RPUSH", f"{worker}:{done_ns}", done_ns - 30, done_ns - 10, done_ns, outcome, error)
@@ -39,22 +37,3 @@ def test_operations_are_counted_by_outcome() -> None:
 def test_the_repr_counts_every_outcome() -> None:
     history = History([_record(1), _record(2, Outcome.UNKNOWN)])
     assert repr(history) == "<History of 2 operations: 1 ok, 0 fail, 1 unknown>"
-
-
-def test_the_frame_has_a_row_for_each_record_and_a_column_for_each_field() -> None:
-    frame = History([_record(200, Outcome.FAIL, error="Unavailable: gone"), _record(100)]).frame()
-    assert list(frame.columns) == COLUMNS
-    assert frame["done_ns"].tolist() == [100, 200]
-    assert frame["outcome"].tolist() == ["ok", "fail"]
-    assert frame["error"].tolist() == ["", "Unavailable: gone"]
-
-
-def test_the_frame_of_an_empty_history_keeps_the_columns() -> None:
-    frame = History([]).frame()
-    assert list(frame.columns) == COLUMNS
-    assert frame.empty
-
-
-def test_samples_written_as_csv_can_be_read_by_a_person() -> None:
-    lines = History([_record(100)]).frame().to_csv(index=False).splitlines()
-    assert lines == [",".join(COLUMNS), "0,RPUSH,0:100,70,90,100,ok,"]
