@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import random
 import sys
 import threading
 import time
@@ -21,6 +22,19 @@ def constant(rate_per_s: float, start_ns: int) -> Iterator[int]:
     """
     check_rate(rate_per_s)
     return (start_ns + round(number * 1e9 / rate_per_s) for number in itertools.count())
+
+
+def poisson(rate_per_s: float, start_ns: int, seed: str) -> Iterator[int]:
+    """Yield the intended starts of a Poisson process: as many a second on average, each independent of the others, without end.
+
+    Args:
+        rate_per_s: operations a second on average.
+        start_ns: from when on, on the clock of `time.monotonic_ns`.
+        seed: the same one yields the same moments.
+    """
+    check_rate(rate_per_s)
+    choice, scale = random.Random(seed), rate_per_s / 1e9
+    return (start_ns + round(ahead) for ahead in itertools.accumulate(choice.expovariate(scale) for _ in itertools.repeat(None)))
 
 
 def check_rate(rate_per_s: float) -> None:

@@ -1,9 +1,16 @@
-"""Quantiles of samples with a confidence interval from order statistics, which assumes nothing about their distribution."""
+"""Quantiles of samples with a confidence interval that assumes nothing about their distribution.
 
+Order statistics take the samples for independent. Calls that one stall held up are not: `widen` takes whole slices of time for what is
+independent instead (a block bootstrap; Künsch, "The jackknife and the bootstrap for general stationary observations", 1989).
+"""
+
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+
+import numpy as np
 
 # Fewer samples beyond a quantile say nothing about it.
 FEWEST_BEYOND = 10
@@ -51,3 +58,25 @@ def estimate(ordered: Sequence[float], p: float, confidence: float = 0.99) -> Qu
         high=ordered[high] if high < count else math.inf,
         samples=count,
     )
+
+
+def widen(quantile: Quantile, slices: Collection[Sequence[tuple[float, int]]], confidence: float = 0.99, resamples: int = 1000) -> Quantile:
+    """Widen a quantile's interval to that of a block bootstrap over slices of time, if that is wider.
+
+    Args:
+        quantile: estimated from all of them together.
+        slices: the samples of each slice, as pairs of a value and how often it occurred.
+        confidence: of the interval.
+        resamples: how many times as many slices are drawn anew; the draws are the same each time.
+    """
+    values = np.unique([value for cells in slices for value, _ in cells])
+    counts = np.zeros((len(slices), len(values)))
+    for row, cells in enumerate(slices):
+        for value, count in cells:
+            counts[row, np.searchsorted(values, value)] += count
+    drawn = np.random.default_rng(1).multinomial(len(slices), np.full(len(slices), 1 / len(slices)), size=resamples)
+    totals = (drawn @ counts).cumsum(axis=1)
+    ranks = np.maximum(1, np.ceil(totals[:, -1] * quantile.p))
+    found = values[(totals < ranks[:, None]).sum(axis=1).clip(max=len(values) - 1)]
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
+    return dataclasses.replace(quantile, low=min(quantile.low, float(low)), high=max(quantile.high, float(high)))

@@ -1,0 +1,117 @@
+"""A load that was offered and what it measured: what evidence keeps of it, and what pictures and comparisons are made from."""
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runbook.load.histogram import Histogram
+from runbook.load.plan import Plan
+from runbook.load.recording import LATENCY, Cell, Recording
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened to the server or the host during a load.
+
+    Attributes:
+        at_ns: when it began, on the clock of `time.monotonic_ns`.
+        took_ns: for how long it lasted; 0 for a moment.
+        what: it was, such as `fork for a rewrite of the AOF`.
+    """
+
+    at_ns: int
+    took_ns: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A load that was offered.
+
+    Attributes:
+        description: what tells loads apart that can't be compared: commands, sizes, keys, rate, connections, placement.
+        recording: what was measured.
+        stalled: seconds of `time.monotonic` in which the host itself stalled; they are not judged.
+        marks: what happened meanwhile.
+    """
+
+    description: Mapping[str, Any]
+    recording: Recording
+    stalled: frozenset[int] = frozenset()
+    marks: tuple[Mark, ...] = field(default=())
+
+    def histogram(self, operation: str | None = None, series: str = LATENCY) -> Histogram:
+        """Return the latencies that count: those of seconds in which the host did not stall."""
+        return self.recording.histogram(series, operation, without=self.stalled)
+
+    @property
+    def left_out(self) -> int:
+        """How many successful calls fell into seconds in which the host stalled."""
+        return self.recording.count() - self.recording.count(without=self.stalled)
+
+    def to_json(self) -> str:
+        """Write it down without loss."""
+        made = self.recording
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "description": dict(self.description),
+                "slice_ns": made.slice_ns,
+                "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
+                "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
+                **{name: getattr(made, name) for name in ("seconds", "sent", "unsent", "lost")},
+                "stalled": sorted(self.stalled),
+                "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Offered":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        try:
+            found = json.loads(text)
+            if found["format"] != FORMAT:
+                raise ValueError(f"it is of format {found['format']}, and {FORMAT} is read")
+            cells = tuple(
+                Cell(number, series, operation, array("I", values), array("Q", counts))
+                for number, series, operation, values, counts in found["cells"]
+            )
+            errors = Counter({(operation, text): count for operation, text, count in found["errors"]})
+            recording = Recording(found["slice_ns"], cells, errors, found["seconds"], found["sent"], found["unsent"], found["lost"])
+            return cls(found["description"], recording, frozenset(found["stalled"]), tuple(Mark(*mark) for mark in found["marks"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"this is no recording of a load: {error}") from error
+
+
+def describe(plan: Plan, placement: str) -> dict[str, Any]:
+    """Describe a plan by what decides whether its latencies can be held against those of another one.
+
+    Args:
+        plan: what is offered.
+        placement: which cores are used, in words.
+    """
+    traffic = plan.traffic
+    return {
+        "operations": dict(traffic.operations),
+        "sizes_bytes": {str(size): weight for size, weight in traffic.sizes_bytes.items()},
+        "keys": traffic.keys,
+        "distribution": traffic.distribution,
+        "ttl_s": traffic.ttl_s,
+        "loop": "closed" if plan.rate_per_s is None else "open",
+        "rate_per_s": plan.rate_per_s,
+        "arrivals": plan.arrivals,
+        "connections": plan.connections,
+        "depth": plan.depth,
+        "waiting": "spinning" if plan.spin else "sleeping",
+        "tls": plan.config.tls,
+        "placement": placement,
+    }
