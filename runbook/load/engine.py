@@ -132,8 +132,10 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
             loop = OpenLoop(plan, epoll, connections, requests, constant(plan.rate_per_s, start_ns + offset_ns), recorder)
         time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / SECOND_NS))
         loop.run(end_ns)
-        seconds = (min(time.monotonic_ns(), end_ns) - begin_ns) / SECOND_NS
-        return Recording(recorder.slice_ns, recorder.finish(), recorder.errors, max(0.0, seconds), loop.sent, loop.unsent, loop.lost)
+        seconds = max(1e-9, (min(time.monotonic_ns(), end_ns) - begin_ns) / SECOND_NS)
+        under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
+        counts = (loop.sent, loop.unsent, loop.lost)
+        return Recording(recorder.slice_ns, recorder.finish(), recorder.errors, seconds, *counts, under_way)
 
 
 def main() -> None:

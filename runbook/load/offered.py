@@ -12,6 +12,7 @@ from runbook.load.plan import Plan
 from runbook.load.recording import LATENCY, Cell, Recording
 
 FORMAT = 1
+COUNTS = ("seconds", "sent", "unsent", "lost", "under_way")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Offered:
                 "slice_ns": made.slice_ns,
                 "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
                 "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
-                **{name: getattr(made, name) for name in ("seconds", "sent", "unsent", "lost")},
+                **{name: getattr(made, name) for name in COUNTS},
                 "stalled": sorted(self.stalled),
                 "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
             }
@@ -86,7 +87,7 @@ class Offered:
                 for number, series, operation, values, counts in found["cells"]
             )
             errors = Counter({(operation, text): count for operation, text, count in found["errors"]})
-            recording = Recording(found["slice_ns"], cells, errors, found["seconds"], found["sent"], found["unsent"], found["lost"])
+            recording = Recording(found["slice_ns"], cells, errors, **{name: found[name] for name in COUNTS})
             return cls(found["description"], recording, frozenset(found["stalled"]), tuple(Mark(*mark) for mark in found["marks"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"this is no recording of a load: {error}") from error

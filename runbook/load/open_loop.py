@@ -63,6 +63,7 @@ class OpenLoop:
         # A connection stands here once for each further call that it may have under way.
         self._free = deque(line for _ in range(plan.depth) for line in self._lines.values())
         self._free_since_ns = 0
+        self._counted_ns = self.waited_ns = 0
         self._under_way = self.sent = self.lost = self.unsent = 0
 
     def run(self, end_ns: int) -> None:
@@ -102,9 +103,9 @@ class OpenLoop:
         request = next(self._requests)
         sent_ns = time.monotonic_ns()
         line.pending.append((request, due_ns, sent_ns))
-        self._under_way += 1
+        self._count(1, sent_ns)
         self.sent += 1
-        self._recorder.late(request.operation, due_ns, sent_ns - max(due_ns, self._free_since_ns))
+        self._recorder.sent(request.operation, due_ns, self._free_since_ns, sent_ns)
         if line.outbox:
             line.outbox = memoryview(bytes(line.outbox) + request.wire)
             return
@@ -154,18 +155,24 @@ class OpenLoop:
                 else:
                     self._recorder.call(request.operation, due_ns, sent_ns, done_ns)
             pending.popleft()
-            self._under_way -= 1
+            self._count(-1, done_ns)
             if not self._free:
                 self._free_since_ns = done_ns
             self._free.append(line)
         line.inbox = held[at:]
+
+    def _count(self, more: int, now_ns: int) -> None:
+        """Keep the number of calls under way, and its integral over time since the warm-up."""
+        self.waited_ns += self._under_way * max(0, now_ns - max(self._counted_ns, self._recorder.begin_ns))
+        self._counted_ns = now_ns
+        self._under_way += more
 
     def _lose(self, line: _Line) -> None:
         number = line.socket.fileno()
         self._epoll.unregister(number)
         del self._lines[number]
         self.lost += 1
-        self._under_way -= len(line.pending)
+        self._count(-len(line.pending), time.monotonic_ns())
         for request, _, _ in line.pending:
             self._recorder.error(request.operation, LOST)
         self._free = deque(other for other in self._free if other is not line)

@@ -15,8 +15,9 @@ _WIDTHS_NS = tuple(round(width_s * SECOND_NS) for width_s in (0.1, 0.2, 0.5, 1, 
 # Slices that are still being filled: replies that come later open theirs again.
 _OPEN_SLICES = 4
 
-# What is recorded of a call: from its intended start to its end; from its sending to its end; how late it was sent for no fault but ours.
-LATENCY, SERVICE, LATE = "latency", "service", "late"
+# What is recorded of a call: from its intended start to its end; from its sending to its end; how long every connection was busy at its
+# moment; and how late it was sent for no fault but ours. The first is the sum of the other three.
+LATENCY, SERVICE, QUEUE, LATE = "latency", "service", "queue", "late"
 
 
 class Cell(NamedTuple):
@@ -24,7 +25,7 @@ class Cell(NamedTuple):
 
     Attributes:
         slice: its start, as the number of slices since the zero of `time.monotonic_ns`.
-        series: `latency`, `service` or `late`.
+        series: `latency`, `service`, `queue` or `late`.
         operation: which.
         values_us: each latency that occurred, in µs.
         counts: how often.
@@ -49,6 +50,7 @@ class Recording:
         sent: calls that were sent.
         unsent: calls whose time came while every connection was busy or lost, and which were never sent.
         lost: connections that the server closed.
+        under_way: calls under way on average, counted apart from their latencies, for Little's law.
     """
 
     slice_ns: int
@@ -58,12 +60,13 @@ class Recording:
     sent: int = 0
     unsent: int = 0
     lost: int = 0
+    under_way: float = 0.0
 
     def histogram(self, series: str = LATENCY, operation: str | None = None, *, without: Collection[int] = ()) -> Histogram:
         """Merge one series over all slices.
 
         Args:
-            series: `latency`, `service` or `late`.
+            series: `latency`, `service`, `queue` or `late`.
             operation: only this one; all by default.
             without: seconds of `time.monotonic` that are left out, with all slices that they touch.
         """
@@ -138,6 +141,7 @@ def together(recordings: Iterable[Recording], *, at_once: bool = False) -> Recor
         sum(recording.sent for recording in found),
         sum(recording.unsent for recording in found),
         sum(recording.lost for recording in found),
+        sum(recording.under_way * (1 if at_once else recording.seconds / max(sum(seconds), 1e-9)) for recording in found),
     )
 
 
@@ -155,14 +159,14 @@ class Recorder:
     """
 
     def __init__(self, slice_ns: int, begin_ns: int) -> None:
-        self.slice_ns, self._begin_ns = slice_ns, begin_ns
+        self.slice_ns, self.begin_ns = slice_ns, begin_ns
         self._open: dict[int, dict[tuple[str, str], dict[int, int]]] = {}
         self._packed: list[Cell] = []
         self.errors: Counter[tuple[str, str]] = Counter()
 
     def call(self, operation: str, intended_ns: int, sent_ns: int, done_ns: int) -> None:
         """Record a call that succeeded."""
-        if intended_ns < self._begin_ns:
+        if intended_ns < self.begin_ns:
             return
         counts = self._counts(intended_ns // self.slice_ns)
         row = counts[LATENCY, operation]
@@ -172,17 +176,22 @@ class Recorder:
         us = bucket_us(done_ns - sent_ns)
         row[us] = row.get(us, 0) + 1
 
-    def late(self, operation: str, intended_ns: int, late_ns: int) -> None:
-        """Record how late a call was sent for no fault but ours."""
-        if intended_ns < self._begin_ns:
+    def sent(self, operation: str, intended_ns: int, free_ns: int, sent_ns: int) -> None:
+        """Record what kept a call from being sent at its moment: the first connection was free at `free_ns`, and the rest was our fault."""
+        if intended_ns < self.begin_ns:
             return
-        row = self._counts(intended_ns // self.slice_ns)[LATE, operation]
-        us = bucket_us(late_ns)
+        counts = self._counts(intended_ns // self.slice_ns)
+        could_ns = max(intended_ns, free_ns)
+        row = counts[QUEUE, operation]
+        us = bucket_us(could_ns - intended_ns)
+        row[us] = row.get(us, 0) + 1
+        row = counts[LATE, operation]
+        us = bucket_us(sent_ns - could_ns)
         row[us] = row.get(us, 0) + 1
 
     def batch(self, tally: Iterable[tuple[str, int]], sent_ns: int, done_ns: int) -> None:
         """Record calls that were sent together and ended together: how many of each operation."""
-        if sent_ns < self._begin_ns:
+        if sent_ns < self.begin_ns:
             return
         counts = self._counts(sent_ns // self.slice_ns)
         us = bucket_us(done_ns - sent_ns)
