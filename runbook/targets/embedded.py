@@ -4,10 +4,8 @@ import atexit
 import contextlib
 import dataclasses
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +18,7 @@ import redis
 from cachelib import Config, Refused, Unavailable, connect, deadline
 from runbook.targets.base import Engine, TargetError, ask_engine
 from runbook.targets.binary import find_server
+from runbook.targets.port import free_port
 from runbook.tether import tethered
 
 # The command line that the story asks for, word for word.
@@ -52,7 +51,7 @@ class Embedded:
         self.config = dataclasses.replace(
             behaviour,
             host="127.0.0.1",
-            port=_free_port(),
+            port=free_port(),
             username=None,
             password=None,
             db=0,
@@ -190,19 +189,3 @@ class Embedded:
 
     def _log_tail(self, lines: int = 8) -> str:
         return "\n".join(self.log().splitlines()[-lines:]) or "(it wrote none)"
-
-
-def _free_port() -> int:
-    """Find a free port below the range from which the kernel takes ports for outgoing connections.
-
-    A client that keeps trying to connect to a port *of* that range while the server is down can be given the very same port as its own
-    and connect to itself.
-    """
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise TargetError("found no free port among 100 tried between 20000 and 30000: end what holds them")
