@@ -1,7 +1,7 @@
 """Sends back what it reads: the floor under every latency, the same bytes over the same loopback without a database.
 
-As a module (`python -m runbook.load.echo`) it is that process. A load of `ECHO` takes it for a server, and a Redis answers an ECHO with
-as many bytes, too. A Redis that answers sooner is no error: this process runs Python, which costs some 10 µs for each reply.
+As a module (`python -m runbook.load.echo`) it is that process. A load of `ECHO` takes it for a server and expects the bytes of each command
+back. It runs Python, so a Redis in C may well answer sooner: the floor is that of this host, not a bound for every program on it.
 """
 
 import contextlib
