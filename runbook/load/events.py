@@ -108,7 +108,7 @@ class Timeline:
             self._count_cpu(before, look)
             self._add_forks(before, look)
             self._add_waits(before, look)
-        self._add_spans(before, look)
+        self._add_spans(before, look, anew)
         return not anew
 
     def _count_cpu(self, before: Look, look: Look) -> None:
@@ -116,14 +116,14 @@ class Timeline:
             self._busy_s += _cpu_s(look.info) - _cpu_s(before.info)
             self._seen_s += (look.answered_ns - before.answered_ns) / 1e9
 
-    def _add_spans(self, before: Look, look: Look) -> None:
+    def _add_spans(self, before: Look, look: Look, anew: bool) -> None:
         for field, what in _SPANS.items():
             if look.info.get(field):
                 self._running.setdefault(field, before.answered_ns)
             elif field in self._running:
                 begun_ns = self._running.pop(field)
                 self._marks.append(Mark(begun_ns, look.answered_ns - begun_ns, what))
-            elif _grew(before, look, _SPANS_COUNTED[field]):
+            elif not anew and _grew(before, look, _SPANS_COUNTED[field]):
                 width_ns = look.answered_ns - before.answered_ns
                 self._marks.append(Mark(before.answered_ns, width_ns, f"{what}, some time within {width_ns / 1e6:.0f} ms"))
 

@@ -16,7 +16,7 @@ from runbook.load.offered import Mark
 POLL_S = 0.1
 # How long one look may take; a server that answers later is looked at again at once.
 PATIENCE_S = 1.0
-_RESTORE_S = 5.0
+_RESTORE_S = 2.0
 # What a server of ours is told to note while it is watched: commands and events that take so long.
 SLOW_US = 5000
 _NOTING = {"slowlog-log-slower-than": SLOW_US, "latency-monitor-threshold": SLOW_US // 1000}
@@ -36,7 +36,7 @@ class Watch:
 
     A server that stalls, ends or refuses is no error here: what could not be watched is in `unwatched`.
 
-    A look costs the server some 70 µs, so all together 0.7 ms a second, by the commandstats of an idle Redis 7.0 or Valkey 9.1; with reading
+    A look costs the server some 70 µs, 0.7 ms a second in all, by the commandstats of an idle Redis 7.0 or Valkey 9.1; with reading
     and writing, 1.5 ms of its CPU time.
 
     Args:

@@ -114,7 +114,14 @@ def test_the_main_thread_is_told_from_the_others() -> None:
 
 def test_a_restart_is_told_and_leaves_out_what_it_hid() -> None:
     """Even where the new process has used and counted more than the old one."""
-    anew = {"run_id": "b", "used_cpu_sys": 5.0, "total_connections_received": 9, "total_forks": 9, "aof_delayed_fsync": 9}
+    anew = {
+        "run_id": "b",
+        "used_cpu_sys": 5.0,
+        "total_connections_received": 9,
+        "total_forks": 9,
+        "aof_rewrites": 9,
+        "aof_delayed_fsync": 9,
+    }
     timeline = Timeline(_look(0))
     assert timeline.add(_look(1000, used_cpu_user=2.5))
     assert not timeline.add(_look(2000, **anew))
