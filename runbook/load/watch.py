@@ -14,7 +14,7 @@ from runbook.load.events import SECTIONS, Look, SlowCall, Spike, Timeline
 from runbook.load.offered import Mark
 
 POLL_S = 0.1
-# How long one look may take; a server that answers later is looked at again at once.
+# How long one look may take before it counts as not answered.
 PATIENCE_S = 1.0
 _RESTORE_S = 2.0
 # What a server of ours is told to note while it is watched: commands and events that take so long.
