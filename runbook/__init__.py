@@ -7,20 +7,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.drills import latency, lost_replies, persistence, reconnection, setup, speed
-    from runbook.report.plots import percentiles, ratios, recovery, timeline
-    from runbook.report.tables import account_table, lost_replies_table, percentile_table, returns_table, speed_table
+    from runbook.drills import connections, latency, lost_replies, persistence, reconnection, setup, speed, sweep
+    from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
+    from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
+    from runbook.report.plots import ratios, recovery, timeline
+    from runbook.report.tables import account_table, lost_replies_table, returns_table, speed_table
     from runbook.session import open  # noqa: A004
 
 __all__ = [
     "account_table",
+    "connections",
+    "heat_map",
     "latency",
+    "layers",
+    "layers_table",
+    "loads_table",
     "lost_replies",
     "lost_replies_table",
     "open",
     "percentile_table",
     "percentiles",
     "persistence",
+    "rate_sweep",
     "ratios",
     "reconnection",
     "recovery",
@@ -28,18 +36,26 @@ __all__ = [
     "setup",
     "speed",
     "speed_table",
+    "sweep",
+    "sweep_table",
     "timeline",
 ]
 
 _HOMES = {
     "account_table": "runbook.report.tables",
+    "connections": "runbook.drills",
+    "heat_map": "runbook.report.latency_plots",
     "latency": "runbook.drills",
+    "layers": "runbook.report.latency_plots",
+    "layers_table": "runbook.report.latency_tables",
+    "loads_table": "runbook.report.latency_tables",
     "lost_replies": "runbook.drills",
     "lost_replies_table": "runbook.report.tables",
     "open": "runbook.session",
-    "percentile_table": "runbook.report.tables",
-    "percentiles": "runbook.report.plots",
+    "percentile_table": "runbook.report.latency_tables",
+    "percentiles": "runbook.report.latency_plots",
     "persistence": "runbook.drills",
+    "rate_sweep": "runbook.report.latency_plots",
     "ratios": "runbook.report.plots",
     "reconnection": "runbook.drills",
     "recovery": "runbook.report.plots",
@@ -47,6 +63,8 @@ _HOMES = {
     "setup": "runbook.drills",
     "speed": "runbook.drills",
     "speed_table": "runbook.report.tables",
+    "sweep": "runbook.drills",
+    "sweep_table": "runbook.report.latency_tables",
     "timeline": "runbook.report.plots",
 }
 

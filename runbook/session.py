@@ -13,6 +13,7 @@ from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.notebook import VERDICT_MIME
 from runbook.evidence.store import SCHEMA_VERSION
 from runbook.load import History
+from runbook.load.offered import Offered
 from runbook.report.display import Bundle, Measured, Table
 from runbook.report.frame import frame
 from runbook.report.tables import findings_table
@@ -31,6 +32,16 @@ class Judged(Protocol):
     @property
     def histories(self) -> Mapping[str, History]:
         """What was recorded, by name."""
+        ...
+
+
+@runtime_checkable
+class Loaded(Protocol):
+    """The result of a drill that offered loads."""
+
+    @property
+    def loads(self) -> Mapping[str, Offered]:
+        """What was offered and measured, by name."""
         ...
 
 
@@ -86,6 +97,9 @@ class Session:
         self.findings += result.findings
         for name, history in result.histories.items():
             self._keep(name, history)
+        if isinstance(result, Loaded):
+            for name, offered in result.loads.items():
+                self._keep_load(name, offered)
         return result
 
     def show(self, findings: tuple[Finding, ...]) -> Table:
@@ -117,6 +131,12 @@ class Session:
     def _keep(self, name: str, history: History) -> None:
         if self._folder and len(history):
             self._folder.write_gzip(f"samples-{name}.csv.gz", frame(history).to_csv(index=False))
+
+    def _keep_load(self, name: str, offered: Offered) -> None:
+        if self._folder:
+            self._folder.write_gzip(f"load-{name}.json.gz", offered.to_json())
+            for operation in offered.recording.operations:
+                self._folder.write_text(f"load-{name}-{operation}.hgrm", offered.histogram(operation).percentile_distribution())
 
 
 class VerdictCell:

@@ -1,5 +1,5 @@
 """What is proved, a file for each question: workload, fault, checkers, promise."""
 
-from runbook.drills import latency, lost_replies, persistence, reconnection, setup, speed
+from runbook.drills import connections, latency, lost_replies, persistence, reconnection, setup, speed, sweep
 
-__all__ = ["latency", "lost_replies", "persistence", "reconnection", "setup", "speed"]
+__all__ = ["connections", "latency", "lost_replies", "persistence", "reconnection", "setup", "speed", "sweep"]

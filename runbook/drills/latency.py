@@ -1,31 +1,48 @@
-"""Do basic operations answer in under a millisecond, and do a hundred callers at once get served?
+"""Do basic operations answer in under a millisecond?
 
-Promise: the 99th percentile of GET, SET and PING at a modest rate, counted from the moment at which each call *should* have started, is
-below 1 ms.
+Promise: the 99th percentile of GET, SET and PING at a modest rate, counted from the moment at which each call *should* have been sent, is
+below 1 ms: over bare connections, and through the client library.
 """
 
 import dataclasses
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cachelib import Refused, Unavailable, connect
-from runbook.drills.pool import fill_pool
+import redis
+
+from runbook.drills.attribution import Layers, take_apart
+from runbook.drills.stage import server_pid, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
-from runbook.load import Basics, History, Outcome, run
-from runbook.load.canary import Canary, split_by_stalls
-from runbook.load.noise import MOST_IDLE_LATE_MS, Noise, NoiseMeter
-from runbook.load.quantile import Quantile, estimate
-from runbook.quiet import quiet_host
+from runbook.load import History
+from runbook.load.canary import Canary, sleep_jitter, stalled_seconds
+from runbook.load.echo import echo_server
+from runbook.load.histogram import Histogram
+from runbook.load.noise import Noise, NoiseMeter
+from runbook.load.offered import Offered
+from runbook.load.pacer import check_duration, check_rate
+from runbook.load.quantile import Quantile, estimate, widen
+from runbook.load.recording import LATE, SERVICE, Recording, together
+from runbook.load.server_time import ServerTimeMeter
+from runbook.load.sockets import LoadError
+from runbook.load.traffic import Traffic
+from runbook.load.watch import Watch
 from runbook.targets import Target
 
 THRESHOLD_MS = 1.0
 JUDGED = 0.99
 SHOWN = (0.5, 0.9, 0.99, 0.999)
 OPERATIONS = ("GET", "SET", "PING")
-WARM_UP_S = 0.5
-
-
-NOTHING = History([])
+# A sender that is later than a quarter of the limit by itself colours the percentile in question.
+MOST_LATE_MS = THRESHOLD_MS / 4
+# Calls under way, counted and by Little's law, may differ by so much: those at the end of the run fall out of one of the two.
+MOST_LITTLE_OFF = 0.05
+# A server that itself uses more than half of a core may be what keeps the canary from waking: then nothing is excused.
+MOST_SERVER_BUSY = 0.5
+# Seconds of what is measured beside the load over bare connections, in each look.
+JITTER_S, ECHO_S, CLIENT_S = 1.2, 1.0, 3.0
+# The floor is not judged, so it need not be measured in each look.
+MOST_FLOORS = 3
+BARE, CLIENT = "bare connections", "cachelib"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,182 +50,214 @@ class Result:
     """One measurement at a stated rate.
 
     Attributes:
-        rate_per_s: operations a second that were offered, of all kinds together.
-        workers: callers.
-        history: every operation after the warm-up.
-        noise: of the host; None where nothing is judged by it.
+        offered: the loads and what they measured, by what carried them: `bare connections`, `cachelib`; empty if none could be offered.
         findings: the claims judged.
-        left_out: operations of the seconds in which the host itself stalled, and which were not judged.
+        layers: where the time went, by operation and percentile.
+        unwatched: what of the server could not be watched meanwhile, in words.
     """
 
-    rate_per_s: float
-    workers: int
-    history: History
-    noise: Noise | None
+    offered: dict[str, Offered]
     findings: tuple[Finding, ...]
-    left_out: History = NOTHING
+    layers: tuple[Layers, ...] = ()
+    unwatched: tuple[str, ...] = ()
 
     @property
     def histories(self) -> dict[str, History]:
-        """What was recorded, by name."""
-        judged = {f"{self.workers}-callers": self.history}
-        return judged | ({f"{self.workers}-callers-left-out": self.left_out} if len(self.left_out) else {})
+        """None: histograms are kept instead."""
+        return {}
 
-    def latencies_ms(self, operation: str) -> list[float]:
-        """Return the latencies of the successful operations of one kind, from the intended start, ascending."""
-        return latencies_ms(self.history, operation)
-
-
-def latencies_ms(history: History, operation: str) -> list[float]:
-    """Return the latencies of the successful operations of one kind, in ms from the intended start, ascending."""
-    return sorted(r.latency_ns / 1e6 for r in history if r.operation == operation and r.outcome is Outcome.OK)
+    @property
+    def loads(self) -> dict[str, Offered]:
+        """What was measured, by name."""
+        return {f"modest-rate-{name.replace(' ', '-')}": offered for name, offered in self.offered.items()}
 
 
-def own_lateness_ms(history: History) -> list[float]:
-    """Tell how late a lone sender was by itself, in ms: from when it could have sent (its moment come, its last call done), ascending."""
-    late, free_ns = [], 0
-    for record in history:
-        late.append((record.sent_ns - max(record.intended_ns, free_ns)) / 1e6)
-        free_ns = record.done_ns
-    return sorted(late)
+@dataclass(slots=True)
+class _Looks:
+    """What all looks so far have measured."""
+
+    bare: list[Offered] = field(default_factory=list)
+    client: list[Recording] = field(default_factory=list)
+    echo: list[Recording] = field(default_factory=list)
 
 
-def measure(target: Target, *, rate_per_s: float, duration_s: float, longest_s: float) -> Result:
-    """Offer GET, SET and PING in random order at a constant rate through one caller, and judge each at the 99th percentile.
+def measure(
+    target: Target, *, rate_per_s: float, connections: int = 10, duration_s: float, longest_s: float, size_bytes: int = 64
+) -> Result:
+    """Offer GET, SET and PING in random order at a constant rate, and judge each at the 99th percentile.
 
-    Seconds in which the host itself stalled, by the word of a process that only naps, are left out and counted. While one of the three
-    does not pass, more samples are taken.
+    Seconds in which the host itself stalled, by the word of a process that only naps, are left out and counted. While something does not
+    pass, more samples are taken.
 
     Args:
         target: which server.
         rate_per_s: operations a second, of all three together.
-        duration_s: seconds of load that count, after a warm-up of half a second; each time more samples are taken, as many again.
+        connections: over how many they are sent.
+        duration_s: seconds of load that count; each time more samples are taken, as many again.
         longest_s: seconds of load at the most.
+        size_bytes: length of the values.
+
+    Raises:
+        ValueError: one of the numbers is impossible.
     """
-    recorded = history = left_out = NOTHING
-    with quiet_host(), Canary() as canary:
-        meter = NoiseMeter()
-        try:
+    traffic = Traffic(f"runbook:latency:{uuid.uuid4().hex}:", dict.fromkeys(OPERATIONS, 1.0), {size_bytes: 1.0})
+    check_rate(rate_per_s)
+    check_duration(duration_s)
+    looks, meter, jitter = _Looks(), NoiseMeter(), Histogram()
+    try:
+        with (
+            staged(target, traffic) as stage,
+            echo_server(stage.placement.server) as echo,
+            Watch(target.config, own=server_pid(target) is not None) as watch,
+            Canary() as canary,
+        ):
+            server_time = ServerTimeMeter(target.config)
             for _ in range(max(1, round(longest_s / duration_s))):
                 meter.nap()
-                more = _offer(target, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=True)
-                recorded = History([*recorded, *more])
-                history, left_out = split_by_stalls(recorded, canary.overslept())
-                noise = meter.read()
-                findings = tuple(judge_latency(history, operation, noise, len(left_out)) for operation in OPERATIONS)
+                if len(looks.echo) < MOST_FLOORS:
+                    jitter.merge(sleep_jitter(JITTER_S, stage.placement.load))
+                    looks.echo.append(
+                        stage.offer_to(echo, _echoes(size_bytes), duration_s=ECHO_S, rate_per_s=rate_per_s, connections=connections)
+                    )
+                looks.bare.append(stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections))
+                looks.client.append(stage.through_client(rate_per_s=rate_per_s, duration_s=CLIENT_S))
+                offered = _merged(looks, excused(canary.overslept(), watch.server_busy), rate_per_s)
+                findings = _judge_all(offered, meter.read())
                 # A host can make a server look slow, but never fast: so PASS may come early, and FAIL only at the end.
-                if all(finding.verdict is Verdict.PASS for finding in findings) or recorded.count(Outcome.OK) < len(recorded):
+                if all(finding.verdict is Verdict.PASS for finding in findings) or any(load.recording.errors for load in offered.values()):
                     break
-        except (Unavailable, Refused) as error:
-            findings = tuple(Finding("P-2", _claim(operation), Verdict.INCONCLUSIVE, str(error)) for operation in OPERATIONS)
-            noise = meter.read()
-    return Result(rate_per_s, 1, history, noise, findings, left_out)
+            spent = server_time.read()
+    except LoadError as error:
+        claims = [_claim(operation) for operation in OPERATIONS] + [CLIENT_CLAIM]
+        # A server too full for a thousand small keys answers no SET; any other reason leaves open how it would answer.
+        verdict = Verdict.FAIL if isinstance(error.__cause__, redis.OutOfMemoryError) else Verdict.INCONCLUSIVE
+        return Result({}, tuple(Finding("P-2", claim, verdict, str(error)) for claim in claims))
+    offered = {name: dataclasses.replace(load, marks=watch.marks) for name, load in offered.items()}
+    echoed = Offered({}, together(looks.echo), offered[BARE].stalled)
+    commands = spent.commands if spent else {}
+    layers = (
+        take_apart(
+            operation,
+            p,
+            jitter=jitter,
+            echo=echoed,
+            bare=offered[BARE],
+            client=offered[CLIENT],
+            command_us=commands[operation.lower()].percentile_us(p) if operation.lower() in commands else None,
+        )
+        for operation in OPERATIONS
+        for p in (0.5, JUDGED)
+    )
+    return Result(offered, findings, tuple(layer for layer in layers if layer), (*watch.unwatched, *server_time.unread))
 
 
-def measure_callers(target: Target, *, callers: int, rate_per_s: float, duration_s: float) -> Result:
-    """Offer the same load through many callers, a thread and a connection each, and judge that every one is served.
+def excused(overslept: list[tuple[int, int]], server_busy: float | None) -> frozenset[int]:
+    """Tell which seconds are not judged, since the host stalled in them; none where the server may be what kept the canary from waking.
 
     Args:
-        target: which server.
-        callers: how many.
-        rate_per_s: operations a second, of all callers together.
-        duration_s: seconds of load that count.
+        overslept: naps of the canary that ended late, as it tells them.
+        server_busy: share of a core that the server used; None where that is not known.
     """
-    with quiet_host():
-        try:
-            busy, _ = fill_pool(target.config, callers)
-            history = _offer(target, rate_per_s=rate_per_s, workers=callers, duration_s=duration_s, spin=False)
-        except (Unavailable, Refused) as error:
-            finding = Finding("P-1", _callers_claim(callers), Verdict.INCONCLUSIVE, str(error))
-            return Result(rate_per_s, callers, History([]), None, (finding,))
-    return Result(rate_per_s, callers, history, None, (judge_callers(history, callers, busy),))
+    return frozenset() if (server_busy or 0.0) > MOST_SERVER_BUSY else stalled_seconds(overslept)
 
 
-def judge_latency(history: History, operation: str, noise: Noise, left_out: int = 0) -> Finding:
-    """Judge the 99th percentile of one operation: PASS or FAIL only where its whole confidence interval lies on one side."""
-
-    def compare() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        samples = latencies_ms(history, operation)
-        failed = sum(record.operation == operation and record.outcome is not Outcome.OK for record in history)
-        estimates = {p: estimate(samples, p) for p in SHOWN}
-        judged = estimates[JUDGED]
-        late = estimate(own_lateness_ms(history), JUDGED)
-        measured = (
-            *(_measurement(operation, p, estimates[p], len(samples)) for p in (JUDGED, 0.5, 0.9, 0.999)),
-            Measurement(f"{operation} maximum", round(samples[-1], 3) if samples else None, "ms", len(samples)),
-            Measurement("own sender late, p99", round(late.value, 3) if late else None, "ms", len(history)),
-            Measurement("idle thread late, p99", round(noise.idle_late_ms_p99, 3), "ms"),
-            Measurement("busy with other processes", None if noise.cpus_of_others is None else round(noise.cpus_of_others, 2), "CPUs"),
-            Measurement("left out, as the host stalled", left_out, "calls", len(history) + left_out),
-            Measurement(f"{operation} failed", failed, "calls", len(samples) + failed, "= 0"),
-        )
-        if failed:
-            first = next(r.error for r in history if r.operation == operation and r.outcome is not Outcome.OK)
-            return Verdict.FAIL, f"{failed} of {failed + len(samples)} {operation} failed, first: {first}", measured
-        stalls = [f"the host stalled during {left_out} of {len(history) + left_out} calls"] if left_out else []
-        if judged is None or late is None:
-            too_few = f"{len(samples)} samples are too few for p99: measure for longer"
-            return Verdict.INCONCLUSIVE, "; ".join([too_few, *stalls]), measured
-        if judged.high < THRESHOLD_MS:
-            return Verdict.PASS, "", measured
-        doubts = list(noise.doubts)
-        if late.value > MOST_IDLE_LATE_MS:
-            doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_IDLE_LATE_MS} ms)")
-        interval = f"p99 of {operation} is {judged.value:.2f} ms, 99 % confidence {judged.low:.2f} to {judged.high:.2f}"
-        if doubts:
-            return Verdict.INCONCLUSIVE, f"{interval}; {'; '.join(doubts)}", measured
-        if judged.low >= THRESHOLD_MS:
-            return Verdict.FAIL, interval, measured
-        return Verdict.INCONCLUSIVE, f"{interval}: the limit lies within", measured
-
-    return judge("P-2", _claim(operation), compare)
+def judge_latency(offered: Offered, operation: str, noise: Noise) -> Finding:
+    """Judge the 99th percentile of one operation over bare connections."""
+    return judge("P-2", _claim(operation), lambda: _compare(offered, operation, noise))
 
 
-def judge_callers(history: History, callers: int, busy: int) -> Finding:
-    """Judge that the server saw all callers at once, and that each was served without an error."""
+def judge_client(offered: Offered, noise: Noise) -> Finding:
+    """Judge the 99th percentile of all operations through the client library."""
+    return judge("P-2", CLIENT_CLAIM, lambda: _compare(offered, None, noise))
 
-    def compare() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        failed = [record for record in history if record.outcome is not Outcome.OK]
-        served = {record.worker for record in history if record.outcome is Outcome.OK}
-        samples = sorted(record.latency_ns / 1e6 for record in history)
-        p50, p99 = estimate(samples, 0.5), estimate(samples, JUDGED)
-        measured = (
-            Measurement("connections busy at once", busy, "connections", None, f"= {callers}"),
-            Measurement("callers served", len(served), "callers", callers, f"= {callers}"),
-            Measurement("failed", len(failed), "calls", len(history), "= 0"),
-            Measurement("p50 of all calls", round(p50.value, 3) if p50 else None, "ms", len(history)),
-            Measurement("p99 of all calls", round(p99.value, 3) if p99 else None, "ms", len(history)),
-        )
-        if busy != callers:
-            return Verdict.FAIL, f"the server saw {busy} of {callers} connections at once", measured
-        if failed:
-            return Verdict.FAIL, f"{len(failed)} of {len(history)} calls failed, first: {failed[0].error}", measured
-        if len(served) < callers:
-            return Verdict.INCONCLUSIVE, f"only {len(served)} of {callers} callers had a turn: measure for longer", measured
+
+def estimated(offered: Offered, operation: str | None, p: float) -> Quantile | None:
+    """Estimate a percentile in ms; its interval is the wider one of order statistics and of a block bootstrap over slices of time."""
+    found = estimate(offered.histogram(operation), p)
+    if found is None:
+        return None
+    slices = offered.recording.slices(operation, without=offered.stalled)
+    return widen(found, [[(us / 1e3, count) for us, count in cells] for cells in slices.values()])
+
+
+def contradicts_little(offered: Offered) -> str:
+    """Check Little's law, L = λ × W: say how far off a run is, or nothing.
+
+    A run in which calls are missing, or were counted twice, contradicts it (J. D. C. Little, "A Proof for the Queuing Formula L = λW",
+    Operations Research, 1961).
+    """
+    made = offered.recording
+    series = SERVICE if offered.description.get("loop", "open") == "open" else "latency"
+    took_us = sum(us * count for us, count in made.histogram(series).pairs())
+    by_law = took_us / 1e6 / made.seconds
+    if made.errors or abs(by_law - made.under_way) <= max(MOST_LITTLE_OFF * made.under_way, 0.005):
+        return ""
+    return f"{made.under_way:.3f} calls were under way on average, and by Little's law it should be {by_law:.3f}: calls are missing"
+
+
+def _compare(offered: Offered, operation: str | None, noise: Noise) -> tuple[Verdict, str, tuple[Measurement, ...]]:
+    """Decide: PASS or FAIL only where the whole interval lies on one side."""
+    name, left_out = operation or "all operations", offered.left_out
+    samples, late = offered.histogram(operation), estimate(offered.histogram(operation, LATE), JUDGED)
+    failures = offered.recording.failed(operation)
+    failed = failures.total()
+    judged = estimated(offered, operation, JUDGED)
+    calls = len(samples) + failed
+    measured = (
+        *(_measurement(name, p, judged if p == JUDGED else estimate(samples, p), len(samples)) for p in (JUDGED, 0.5, 0.9, 0.999)),
+        Measurement(f"{name} maximum", round(samples[-1], 3) if len(samples) else None, "ms", len(samples)),
+        Measurement("99 % confidence of p99", f"{judged.low:.3f} to {judged.high:.3f}" if judged else None, "ms"),
+        Measurement("own sender late, p99", round(late.value, 3) if late else None, "ms", len(samples)),
+        Measurement("idle thread late, p99", round(noise.idle_late_ms_p99, 3), "ms"),
+        Measurement("busy with other processes", None if noise.cpus_of_others is None else round(noise.cpus_of_others, 2), "CPUs"),
+        Measurement("left out, as the host stalled", left_out, "calls", offered.recording.count()),
+        Measurement("above 60 s", samples.out_of_range, "calls", len(samples), "= 0"),
+        Measurement(f"{name} failed", failed, "calls", calls, "= 0"),
+    )
+    if failed or samples.out_of_range:
+        first = next(iter(failures), "a latency above 60 s")
+        return Verdict.FAIL, f"{failed + samples.out_of_range} of {calls} {name} failed, first: {first}", measured
+    stalls = [f"the host stalled during {left_out} of {offered.recording.count()} calls"] if left_out else []
+    if judged is None or late is None:
+        too_few = f"{len(samples)} samples are too few for p99: measure for longer"
+        return Verdict.INCONCLUSIVE, "; ".join([too_few, *stalls]), measured
+    if doubt := contradicts_little(offered):
+        return Verdict.INCONCLUSIVE, doubt, measured
+    if judged.high < THRESHOLD_MS:
         return Verdict.PASS, "", measured
+    doubts = list(noise.doubts)
+    if late.value > MOST_LATE_MS:
+        doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_LATE_MS} ms)")
+    interval = f"p99 of {name} is {judged.value:.2f} ms, 99 % confidence {judged.low:.2f} to {judged.high:.2f}"
+    if doubts:
+        return Verdict.INCONCLUSIVE, f"{interval}; {'; '.join(doubts)}", measured
+    if judged.low >= THRESHOLD_MS:
+        return Verdict.FAIL, interval, measured
+    return Verdict.INCONCLUSIVE, f"{interval}: the limit lies within", measured
 
-    return judge("P-1", _callers_claim(callers), compare)
+
+def _judge_all(offered: dict[str, Offered], noise: Noise) -> tuple[Finding, ...]:
+    return (*(judge_latency(offered[BARE], operation, noise) for operation in OPERATIONS), judge_client(offered[CLIENT], noise))
+
+
+def _merged(looks: _Looks, stalled: frozenset[int], rate_per_s: float) -> dict[str, Offered]:
+    bare, client = together(offered.recording for offered in looks.bare), together(looks.client)
+    description = looks.bare[0].description
+    through = {**description, "connections": 1, "rate_per_s": rate_per_s, "client": CLIENT}
+    return {BARE: Offered(description, bare, stalled), CLIENT: Offered(through, client, stalled)}
+
+
+def _echoes(size_bytes: int) -> Traffic:
+    return Traffic("", {"ECHO": 1}, {size_bytes: 1})
 
 
 def _claim(operation: str) -> str:
     return f"The 99th percentile of {operation} is below {THRESHOLD_MS:g} ms"
 
 
-def _callers_claim(callers: int) -> str:
-    return f"{callers} callers hold {callers} connections at once, and each is served"
+CLIENT_CLAIM = f"The 99th percentile through the client library is below {THRESHOLD_MS:g} ms"
 
 
-def _offer(target: Target, *, rate_per_s: float, workers: int, duration_s: float, spin: bool) -> History:
-    workload = Basics(prefix=f"runbook:latency:{uuid.uuid4().hex}:")
-    with connect(dataclasses.replace(target.config, pool_size=workers)) as client:
-        workload.load(client)
-        try:
-            run(client, workload, rate_per_s=rate_per_s, workers=workers, duration_s=WARM_UP_S)
-            return run(client, workload, rate_per_s=rate_per_s, workers=workers, duration_s=duration_s, spin=spin)
-        finally:
-            workload.unload(client)
-
-
-def _measurement(operation: str, p: float, quantile: Quantile | None, samples: int) -> Measurement:
+def _measurement(name: str, p: float, quantile: Quantile | None, samples: int) -> Measurement:
     threshold = f"< {THRESHOLD_MS:g} ms" if p == JUDGED else ""
-    return Measurement(f"{operation} p{p * 100:g}", round(quantile.value, 3) if quantile else None, "ms", samples, threshold)
+    return Measurement(f"{name} p{p * 100:g}", round(quantile.value, 3) if quantile else None, "ms", samples, threshold)

@@ -9,6 +9,7 @@ import dataclasses
 import gc
 import os
 import pickle
+import resource
 import select
 import subprocess
 import sys
@@ -135,7 +136,9 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
         seconds = max(1e-9, (min(time.monotonic_ns(), end_ns) - begin_ns) / SECOND_NS)
         under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
         counts = (loop.sent, loop.unsent, loop.lost)
-        return Recording(recorder.slice_ns, recorder.finish(), recorder.errors, seconds, *counts, under_way)
+        cells = recorder.finish()
+        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux (getrusage(2))
+        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, peak_mib)
 
 
 def main() -> None:

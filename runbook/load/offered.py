@@ -12,7 +12,7 @@ from runbook.load.plan import Plan
 from runbook.load.recording import LATENCY, Cell, Recording
 
 FORMAT = 1
-COUNTS = ("seconds", "sent", "unsent", "lost", "under_way")
+COUNTS = ("seconds", "sent", "unsent", "lost", "under_way", "peak_mib")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,16 @@ def check_rate(rate_per_s: float) -> None:
         raise ValueError(f"a rate takes operations a second above 0, got {rate_per_s!r}")
 
 
+def check_duration(duration_s: float) -> None:
+    """Refuse a duration that is none.
+
+    Raises:
+        ValueError: it is not a finite number above 0.
+    """
+    if not 0 < duration_s < float("inf"):
+        raise ValueError(f"a load takes seconds above 0, got {duration_s!r}")
+
+
 def sharpen_timers() -> None:
     """Ask the kernel to wake this thread on time instead of up to 50 µs late (Linux only)."""
     if sys.platform == "linux":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cachelib import Config
-from runbook.load.pacer import check_rate
+from runbook.load.pacer import check_duration, check_rate
 from runbook.load.traffic import Traffic
 
 ARRIVALS = ("constant", "poisson")
@@ -41,8 +41,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.rate_per_s is not None:
             check_rate(self.rate_per_s)
-        if not 0 < self.duration_s < float("inf"):
-            raise ValueError(f"a load takes seconds above 0, got {self.duration_s!r}")
+        check_duration(self.duration_s)
         if not 0 <= self.warm_up_s < float("inf"):
             raise ValueError(f"a warm-up takes seconds from 0, got {self.warm_up_s!r}")
         if self.connections < 1:

@@ -51,6 +51,7 @@ class Recording:
         unsent: calls whose time came while every connection was busy or lost, and which were never sent.
         lost: connections that the server closed.
         under_way: calls under way on average, counted apart from their latencies, for Little's law.
+        peak_mib: the most memory that a process of the engine held, in MiB.
     """
 
     slice_ns: int
@@ -61,6 +62,7 @@ class Recording:
     unsent: int = 0
     lost: int = 0
     under_way: float = 0.0
+    peak_mib: float = 0.0
 
     def histogram(self, series: str = LATENCY, operation: str | None = None, *, without: Collection[int] = ()) -> Histogram:
         """Merge one series over all slices.
@@ -142,6 +144,7 @@ def together(recordings: Iterable[Recording], *, at_once: bool = False) -> Recor
         sum(recording.unsent for recording in found),
         sum(recording.lost for recording in found),
         sum(recording.under_way * (1 if at_once else recording.seconds / max(sum(seconds), 1e-9)) for recording in found),
+        max(recording.peak_mib for recording in found),
     )
 
 

@@ -120,11 +120,15 @@ class Traffic:
         names, weights = list(self.operations), list(self.operations.values())
         numbers = self._numbers(choice)
         encoded: list[Request] = []
+        replies: set[bytes] = set()  # equal ones are one object
         held_bytes = 0
         while len(encoded) < MOST_REQUESTS and held_bytes < MOST_ENCODED_BYTES:
             request = _ENCODERS[choice.choices(names, weights)[0]](self, numbers)
             encoded.append(request)
             held_bytes += len(request.wire)
+            if request.expected and request.expected not in replies:
+                replies.add(request.expected)
+                held_bytes += len(request.expected)
         return encoded
 
     def _numbers(self, choice: random.Random) -> Iterator[int]:
@@ -167,7 +171,7 @@ class Traffic:
 
     def _mget(self, numbers: Iterator[int]) -> Request:
         chosen = [next(numbers) for _ in range(MGET_KEYS)]
-        expected = b"*%d\r\n" % MGET_KEYS + b"".join(_bulk(self._size_of(number)) for number in chosen)
+        expected = _bulks(tuple(self._size_of(number) for number in chosen))
         return Request("MGET", encode("MGET", *map(self._key, chosen)), expected, b"*%d\r\n" % MGET_KEYS if self.ttl_s else None)
 
     def _echo(self, numbers: Iterator[int]) -> Request:
@@ -193,9 +197,14 @@ def encode(*words: str | bytes) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
-@functools.lru_cache(maxsize=64)  # replies of the same length are one object: a thousand of 1 MiB need not fit into memory
+@functools.lru_cache(maxsize=1024)  # replies of the same length are one object: a thousand of 1 MiB need not fit into memory
 def _bulk(size_bytes: int) -> bytes:
     return b"$%d\r\n%s\r\n" % (size_bytes, b"x" * size_bytes)
+
+
+@functools.lru_cache(maxsize=1024)
+def _bulks(sizes_bytes: tuple[int, ...]) -> bytes:
+    return b"*%d\r\n" % len(sizes_bytes) + b"".join(map(_bulk, sizes_bytes))
 
 
 def _check_weights(what: str, weights: Iterable[float]) -> None:

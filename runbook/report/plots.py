@@ -1,20 +1,16 @@
 """Pictures of recorded histories; each answers one question, with its threshold drawn and its lines labelled directly."""
 
-import math
 import statistics
 from collections.abc import Iterable
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from runbook.drills import latency, persistence, reconnection, speed
+from runbook.drills import persistence, reconnection, speed
 from runbook.load import Outcome
+from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas
 from runbook.report.display import Plot
 from runbook.report.frame import frame
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6b7280"
 BIN_S = 0.1
 
 
@@ -22,7 +18,7 @@ def timeline(result: persistence.Result) -> Plot:
     """Draw how many appends were acknowledged over time, the outage shaded."""
     title = f"Who was served, before, during and after {result.fault}?"
     axes_labels = ("seconds since the load began", "acknowledged appends per second")
-    figure, axes = _canvas(title, *axes_labels)
+    figure, axes = canvas(title, *axes_labels)
     writes = frame(result.writes)
     acknowledged = writes[writes["outcome"] == Outcome.OK]
     if acknowledged.empty:
@@ -54,51 +50,12 @@ def timeline(result: persistence.Result) -> Plot:
     return Plot(figure, title, ("acknowledged", "server down"), axes_labels, "", alt)
 
 
-def percentiles(result: latency.Result) -> Plot:
-    """Draw latency over the percentile, on HdrHistogram's axis, with the limit."""
-    title = "How long did callers wait?"
-    axes_labels = ("percentile", "latency from the intended start, ms")
-    figure, axes = _canvas(title, *axes_labels)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    ends = []
-    for operation, colour in zip(latency.OPERATIONS, (BLUE, VERMILION, GREEN), strict=True):
-        samples = result.latencies_ms(operation)
-        if not samples:
-            continue
-        count = len(samples)
-        # The axis is 1 / (1 - p): each decade adds a nine. The curve ends where fewer than ten samples lie beyond.
-        last = max(1, count - 10)
-        axes.plot([count / (count - rank) for rank in range(last)], samples[:last], color=colour, linewidth=1.6)
-        ends.append((samples[last - 1], count / (count - last + 1), operation, colour))
-    # Labels in the order of the ends, apart from each other even where the lines meet.
-    for position, (value, x, operation, colour) in enumerate(sorted(ends)):
-        axes.annotate(
-            operation,
-            (x, value),
-            xytext=(8, 12 * (position - 1)),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            weight="bold",
-        )
-    axes.axhline(latency.THRESHOLD_MS, color=GREY, linestyle="--", linewidth=1.2)
-    axes.text(1.05, latency.THRESHOLD_MS * 1.06, f"limit at p99: {latency.THRESHOLD_MS:g} ms", color=GREY, va="bottom")
-    _percentile_ticks(axes, max((x for _, x, _, _ in ends), default=100.0))
-    _plain_numbers(axes)
-    shown = ", ".join(
-        f"{m.name} {m.value} ms" for finding in result.findings for m in finding.measured if m.name.endswith(" p99") and m.value is not None
-    )
-    alt = f"{title} At {result.rate_per_s:g} operations a second: {shown}; the limit is {latency.THRESHOLD_MS:g} ms."
-    return Plot(figure, title, latency.OPERATIONS, axes_labels, f"{latency.THRESHOLD_MS:g} ms", alt)
-
-
 def recovery(result: reconnection.Result) -> Plot:
     """Draw the first outage: each connection attempt, each call that succeeded, each caller who was told that Redis is away."""
     title = "What happened while the server was away?"
     axes_labels = ("seconds since the server was killed", "")
     lanes = ("callers told", "connection attempts", "calls succeeded")
-    figure, axes = _canvas(title, *axes_labels)
+    figure, axes = canvas(title, *axes_labels)
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(-0.6, len(lanes) - 0.2)
     axes.grid(visible=False)
@@ -131,7 +88,7 @@ def ratios(result: speed.Result) -> Plot:
     """Draw the ratio of each round, and what must be reached."""
     title = "How many times the rate?"
     axes_labels = ("ratio of the rates, a dot for each round", "")
-    figure, axes = _canvas(title, *axes_labels)
+    figure, axes = canvas(title, *axes_labels)
     axes.set_xscale("log")
     axes.grid(visible=False)
     names = []
@@ -153,33 +110,3 @@ def ratios(result: speed.Result) -> Plot:
     threshold = ", ".join(f"{comparison.at_least:g} ×" for comparison in speed.COMPARISONS)
     alt = f"{title} Medians: {', '.join(reversed(medians)) or 'none'}; asked are {threshold}."
     return Plot(figure, title, tuple(reversed(names)), axes_labels, threshold, alt)
-
-
-def _canvas(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    # Without pyplot: no global state, and no figure is shown twice.
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _percentile_ticks(axes: Axes, reach: float) -> None:
-    ticks = {2.0: "50 %", 10.0: "90 %", 100.0: "99 %", 1000.0: "99.9 %", 10_000.0: "99.99 %"}
-    shown = {x: label for x, label in ticks.items() if x <= max(100.0, reach)}
-    axes.set_xticks(list(shown), list(shown.values()))
-    axes.minorticks_off()
-    axes.set_xlim(1, max(100.0, reach) * 1.6)
-
-
-def _plain_numbers(axes: Axes) -> None:
-    low, high = axes.get_ylim()
-    low, high = min(low, 0.05), max(high, 2.0)
-    axes.set_ylim(low, high)
-    steps = [step * 10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high))) for step in (1, 2, 5)]
-    shown = [step for step in steps if low <= step <= high]
-    axes.set_yticks(shown, [f"{step:g}" for step in shown])

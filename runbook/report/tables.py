@@ -3,9 +3,8 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import latency, lost_replies, persistence, reconnection, speed
+from runbook.drills import lost_replies, persistence, reconnection, speed
 from runbook.evidence import Finding
-from runbook.load.quantile import estimate
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
 
@@ -40,18 +39,6 @@ def account_table(result: persistence.Result) -> Table:
     ]
     title = f"Every append around {result.fault}, accounted for"
     return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
-
-
-def percentile_table(result: latency.Result) -> Table:
-    """Show percentiles of each operation with their sample counts; one with fewer than ten samples beyond it stays blank."""
-    rows: list[Sequence[str | Measured]] = []
-    for operation in latency.OPERATIONS:
-        samples = result.latencies_ms(operation)
-        cells = [estimate(samples, p) for p in latency.SHOWN]
-        values = [Measured(f"{cell.value:.3f}" if cell else MISSING) for cell in cells]
-        rows.append((operation, Measured(f"{len(samples):,}"), *values, Measured(f"{samples[-1]:.3f}" if samples else MISSING)))
-    columns = ("operation", "samples", *(f"p{p * 100:g}, ms" for p in latency.SHOWN), "maximum, ms")
-    return Table(f"Latency from the intended start, at {result.rate_per_s:g} operations a second", columns, rows)
 
 
 def returns_table(result: reconnection.Result) -> Table:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from runbook.drills import latency, persistence
+from runbook.drills import persistence
 from runbook.drills.checkers import account
 from runbook.drills.faults import Outage
 from runbook.evidence import Finding, Measurement, Verdict
 from runbook.load import History, Outcome, Record
 from runbook.report.display import Measured, Plot, Table
-from runbook.report.tables import account_table, findings_table, percentile_table
+from runbook.report.tables import account_table, findings_table
 
 HOSTILE = """<script>alert("x")</script>&'"""
 NBVAL = Path(__file__).resolve().parents[3] / "nbval.cfg"
@@ -103,11 +103,6 @@ def _persistence_result(appends: int) -> persistence.Result:
     return persistence.Result("SIGTERM", Outage("SIGTERM"), history, History([]), found, ())
 
 
-def _latency_result(took_ms: float, count: int = 2000) -> latency.Result:
-    calls = [Record(0, name, "", n, n, n + round(took_ms * 1e6), Outcome.OK) for n in range(count) for name in latency.OPERATIONS]
-    return latency.Result(300, 1, History(calls), None, ())
-
-
 class TestOurTables:
     def test_findings_show_criterion_claim_and_verdict_and_hide_numbers_and_reasons(self) -> None:
         finding = Finding("I-4", "nothing is lost", Verdict.FAIL, f"{ODD} lost", (Measurement("lost", ODD, "writes"),))
@@ -128,17 +123,3 @@ class TestOurTables:
     @pytest.mark.parametrize("name", ["acknowledged", "outcome unknown", "lost", "duplicated", "phantom", "out of order"])
     def test_the_account_names_everything_that_can_become_of_an_append(self, name: str) -> None:
         assert f"\n{name} | " in _plain(account_table(_persistence_result(50)))
-
-    def test_the_percentiles_of_two_runs_have_the_same_plain_text(self) -> None:
-        one, other = percentile_table(_latency_result(7.919)), percentile_table(_latency_result(0.1, count=10))
-        assert _plain(one) == _plain(other)
-        assert "7.919" in _html(one)
-
-    def test_a_percentile_with_fewer_than_ten_samples_beyond_it_stays_blank(self) -> None:
-        """Of 500 samples there are 250 beyond the median, 50 beyond p90, and 5 beyond p99."""
-        cells = re.findall('<td class="measured">([^<]*)</td>', _html(percentile_table(_latency_result(0.25, count=500))))
-        assert cells[:6] == ["500", "0.250", "0.250", "—", "—", "0.250"]
-
-    def test_an_empty_history_has_a_table_too(self) -> None:
-        empty = latency.Result(300, 1, History([]), None, ())
-        assert _plain(percentile_table(empty)) == _plain(percentile_table(_latency_result(1)))

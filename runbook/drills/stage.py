@@ -1,0 +1,136 @@
+"""Where loads are offered to be measured: keys filled, server and load on a core each, nothing else of ours at work."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from cachelib import Config, connect
+from runbook.load import Basics, History, Outcome, engine, run
+from runbook.load.offered import Offered, describe
+from runbook.load.placement import Placement, cores, placed
+from runbook.load.plan import Plan
+from runbook.load.recording import Recorder, Recording, slice_width_ns
+from runbook.load.sockets import LoadError
+from runbook.load.traffic import Traffic
+from runbook.quiet import quiet_host
+from runbook.targets import Embedded, Target
+
+WARM_UP_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Offers loads to one server.
+
+    Attributes:
+        config: of the server.
+        traffic: whose keys are filled.
+        placement: which cores are used.
+    """
+
+    config: Config
+    traffic: Traffic
+    placement: Placement
+
+    def offer(self, *, duration_s: float, processes: int = 1, **more: Any) -> Offered:
+        """Offer the traffic, spinning where the load has a core of its own.
+
+        Args:
+            duration_s: seconds of load that count.
+            processes: how many send.
+            more: fields of `Plan`.
+
+        Raises:
+            LoadError: it could not be offered.
+            ValueError: the plan is impossible.
+        """
+        plan = self._plan(duration_s=duration_s, **more)
+        return Offered(describe(plan, self.placement.words), engine.offer(plan, processes=processes, core=self.placement.load))
+
+    def offer_to(self, other: Config, traffic: Traffic, *, duration_s: float, **more: Any) -> Recording:
+        """Offer another traffic to another server, in the same way."""
+        plan = dataclasses.replace(self._plan(duration_s=duration_s, **more), config=other, traffic=traffic)
+        return engine.offer(plan, core=self.placement.load)
+
+    def through_client(self, *, rate_per_s: float, duration_s: float) -> Recording:
+        """Offer GET, SET and PING through one caller of the client library, on the same core."""
+        workload = Basics(prefix=f"{self.traffic.prefix}client:", seed=self.traffic.seed)
+        with connect(dataclasses.replace(self.config, pool_size=1)) as client, _on_core(self.placement.load):
+            workload.load(client)
+            try:
+                run(client, workload, rate_per_s=rate_per_s, workers=1, duration_s=WARM_UP_S)
+                spin = self.placement.apart
+                return recorded(run(client, workload, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=spin), duration_s)
+            finally:
+                workload.unload(client)
+
+    def _plan(self, **more: Any) -> Plan:
+        return Plan(self.config, self.traffic, **({"warm_up_s": WARM_UP_S, "spin": self.placement.apart} | more))
+
+
+@contextlib.contextmanager
+def staged(target: Target, traffic: Traffic) -> Iterator[Stage]:
+    """Fill the keys, pin a server of ours, wait until no other notebook is at work; afterwards delete the keys.
+
+    Args:
+        target: which server.
+        traffic: whose keys it takes.
+
+    Raises:
+        LoadError: the keys could not be written; the message says why.
+    """
+    with quiet_host(), connect(target.config) as client, placed(server_pid(target)) as placement:
+        try:
+            try:
+                traffic.fill(client)
+            except redis.RedisError as error:
+                raise LoadError(f"the keys of the load could not be written: {error}") from error
+            yield Stage(target.config, traffic, placement)
+        finally:
+            with contextlib.suppress(redis.RedisError):  # of a server that is gone no key need be deleted
+                traffic.clear(client)
+
+
+def server_pid(target: Target) -> int | None:
+    """Return the process of a server of ours; None for another's."""
+    return target.pid if isinstance(target, Embedded) else None
+
+
+def recorded(history: History, duration_s: float) -> Recording:
+    """Turn the history of callers into a recording, as the engine makes one.
+
+    Args:
+        history: of whole callers: what a caller waited for is told from when its last call ended.
+        duration_s: how long the load took.
+    """
+    recorder, free_ns = Recorder(slice_width_ns(duration_s), 0), dict[int, int]()
+    for record in history:
+        recorder.sent(record.operation, record.intended_ns, free_ns.get(record.worker, 0), record.sent_ns)
+        free_ns[record.worker] = record.done_ns
+        if record.outcome is Outcome.OK:
+            recorder.call(record.operation, record.intended_ns, record.sent_ns, record.done_ns)
+        else:
+            recorder.error(record.operation, record.error)
+    waited_ns = sum(record.service_ns for record in history)
+    return Recording(
+        recorder.slice_ns, recorder.finish(), recorder.errors, duration_s, len(history), under_way=waited_ns / 1e9 / duration_s
+    )
+
+
+@contextlib.contextmanager
+def _on_core(core: int | None) -> Iterator[None]:
+    """Keep this thread, and those that it starts, on one core for the length of the block."""
+    if core is None:
+        yield
+        return
+    before = set(cores())
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,63 @@
+"""Tables of latencies, for notebooks."""
+
+from collections.abc import Mapping, Sequence
+
+from runbook.drills import attribution, latency, sweep
+from runbook.load.offered import Offered
+from runbook.load.quantile import estimate
+from runbook.report.display import Measured, Table
+from runbook.report.measured import MISSING
+
+
+def percentile_table(offered: Mapping[str, Offered]) -> Table:
+    """Show percentiles of each load and operation; one with fewer than ten samples beyond it stays blank."""
+    rows: list[Sequence[str | Measured]] = []
+    for name, load in offered.items():
+        for operation in (*load.recording.operations, None):
+            samples = load.histogram(operation)
+            judged = latency.estimated(load, operation, latency.JUDGED)
+            values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in latency.SHOWN]
+            interval = Measured(f"{judged.low:.3f} to {judged.high:.3f}" if judged else MISSING)
+            longest = Measured(f"{samples[-1]:.3f}" if len(samples) else MISSING)
+            failed = Measured(f"{load.recording.failed(operation).total()}")
+            rows.append((name, operation or "all", Measured(f"{len(samples):,}"), *values, interval, longest, failed))
+    shown = (f"p{p * 100:g}, ms" for p in latency.SHOWN)
+    columns = ("load", "operation", "samples", *shown, "99 % confidence of p99", "maximum, ms", "failed")
+    return Table("Latency from the intended start", columns, rows)
+
+
+def loads_table(offered: Mapping[str, Offered]) -> Table:
+    """Show each load as a whole: how it was offered, what was answered, and how long that took."""
+    rows: list[Sequence[str | Measured]] = []
+    for name, load in offered.items():
+        description, samples = load.description, load.histogram()
+        rate = description["rate_per_s"]
+        how = f"open loop, {rate:g} calls/s, {description['arrivals']}" if rate else "closed loop: capacity"
+        values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in (0.5, latency.JUDGED)]
+        answered, failed = Measured(f"{load.recording.rate_per_s:,.0f}"), Measured(f"{load.recording.failed().total()}")
+        rows.append((name, how, str(description["connections"]), answered, *values, failed))
+    return Table("Loads", ("load", "how", "connections", "answered a second", "p50, ms", "p99, ms", "failed"), rows)
+
+
+def layers_table(result: latency.Result) -> Table:
+    """Show where the time of a call through the client went."""
+    rows: list[Sequence[str | Measured]] = []
+    for layer in result.layers:
+        parts = [Measured(MISSING if part is None else f"{part:.3f}") for part in layer.parts_ms]
+        rows.append((f"{layer.operation} p{layer.p * 100:g}", Measured(f"{layer.whole_ms:.3f}"), *parts, Measured(f"{layer.rest_ms:.3f}")))
+    return Table("Where the time went, in ms", ("percentile", "whole", *attribution.PARTS, attribution.REST), rows)
+
+
+def sweep_table(result: sweep.Result) -> Table:
+    """Show what the sweep found; how many rates were tried depends on the host."""
+    best, bend = result.best, result.knee
+    beyond = next((step for step in result.steps if not step.keeps_limit), None)
+    found = {
+        "rates tried": f"{len(result.steps)}",
+        "highest that keeps the limit, calls/s": f"{best.rate_per_s:,.0f}" if best else MISSING,
+        "p99 there, ms": f"{best.p99_ms:.3f}" if best and best.p99_ms is not None else MISSING,
+        "knee, calls/s": f"{bend.rate_per_s:,.0f}" if bend else "not reached",
+        "what could do no more": sweep.limiter(beyond),
+        "placement": result.placement,
+    }
+    return Table("The sweep", ("found", "value"), [(name, Measured(text)) for name, text in found.items()])
