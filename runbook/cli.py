@@ -1,4 +1,4 @@
-"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report` and `bench`."""
+"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report`, `bench` and `load`."""
 
 import argparse
 import contextlib
@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cachelib import Config, ConfigError
-from runbook import notebooks, verification
+from runbook import cli_load, notebooks, verification
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.notebooks import Notebook, UsageError
-from runbook.targets import TARGETS, TargetError, open_target
+from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -122,21 +122,39 @@ def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
 
 
 def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Compare the speed of our client with that of others, on a server of our own."""
+    """Compare our client with others, or our load engine with redis-benchmark and the clock, on a server of our own."""
     # Not at the top: only this command needs them.
-    from runbook.drills import speed
+    from runbook.drills import instrument, speed
     from runbook.report.measured import measured_text
-    from runbook.report.tables import speed_table
+    from runbook.report.tables import instrument_table, speed_table
 
     _check_ground(options.target, environ)
-    with contextlib.closing(open_target(options.target, environ)) as target:
-        print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
-        result = speed.compare(target, rounds=options.rounds, round_s=options.round_s, full=True)
-    print(speed_table(result).text())
+    print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
+    if options.subject == "client":
+        with contextlib.closing(open_target(options.target, environ)) as target:
+            compared = speed.compare(target, rounds=options.rounds, round_s=options.round_s, full=True)
+        table, findings = speed_table(compared), compared.findings
+    else:
+        if options.target != "embedded":
+            raise UsageError("the engine is measured on a server of our own: leave --target away")
+        with Embedded(environ, instrument.FLAGS) as server:
+            measured = instrument.measure(server, rounds=options.rounds, round_s=options.round_s, progress=_say)
+        table, findings = instrument_table(measured), measured.findings
+    print(table.text())
     print()
-    for finding in result.findings:
+    for finding in findings:
         print(f"{finding.verdict:12s}  {finding.claim}: {measured_text(finding.measured[:1])}{finding.reason and '; ' + finding.reason}")
-    return _STATUS[combine(finding.verdict for finding in result.findings)]
+    return _STATUS[combine(finding.verdict for finding in findings)]
+
+
+def load_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Offer a load of your own making, and print what was measured; the status is 1 if a call failed."""
+    _check_ground(options.target, environ)
+    return cli_load.load_command(options, environ)
+
+
+def _say(what: str) -> None:
+    print(what, flush=True)
 
 
 def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[str, str]) -> list[Run]:
@@ -238,10 +256,13 @@ def _parser() -> argparse.ArgumentParser:
     refresh = command("refresh", refresh_command, executes=True)
     refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")
     bench = command("bench", bench_command, executes=False)
-    bench.add_argument("subject", choices=["client"], help="what is measured")
+    bench.add_argument("subject", choices=["client", "engine"], help="what is measured")
     bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     bench.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds of each contestant (default: 5)")
     bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
+    load = command("load", load_command, executes=False)
+    load.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    cli_load.add_arguments(load)
     report = command("report", report_command, executes=False)
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
     return parser

@@ -94,6 +94,8 @@ def measure(server: Embedded, *, rounds: int, round_s: float, progress: Callable
         return Result(tuple(rows), tuple(findings), stage.placement.words)
 
 
+# For its server: no persistence that could disturb, and room for the most connections.
+FLAGS = ("--save", "", "--appendonly", "no", "--maxclients", str(MOST_CONNECTIONS + 100))
 INFINITE = float("inf")
 Part = Iterator[tuple[Row, Finding | None]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-OPERATIONS = ("GET", "SET", "PING", "INCR", "HSET", "MGET", "ECHO")
+OPERATIONS = ("GET", "SET", "PING", "INCR", "HSET", "MGET")
 DISTRIBUTIONS = ("uniform", "zipfian", "sequential")
 LARGEST_BYTES = 1 << 20
 # Requests are encoded before the run and sent in turn, again and again: so many distinct ones, or so many bytes of them.
@@ -44,7 +44,7 @@ class Traffic:
 
     Attributes:
         prefix: of the keys.
-        operations: weight of each command, such as `{"GET": 9, "SET": 1}`.
+        operations: weight of each command, such as `{"GET": 9, "SET": 1}`; `ECHO` is for a server that sends back what it reads.
         sizes_bytes: weight of each length of a value; a key keeps its length. 1 byte to 1 MiB.
         keys: how many there are, of each type that the commands need.
         distribution: how keys are chosen: `uniform`, `zipfian` (exponent 0.99) or `sequential`.
@@ -65,7 +65,7 @@ class Traffic:
 
     def __post_init__(self) -> None:
         for name in self.operations:
-            if name not in OPERATIONS:
+            if name not in _ENCODERS:
                 raise ValueError(f"there is no operation {name!r} to offer: choose of {', '.join(OPERATIONS)}")
         _check_weights("operations", self.operations.values())
         for size in self.sizes_bytes:
@@ -175,6 +175,7 @@ class Traffic:
         return Request("MGET", encode("MGET", *map(self._key, chosen)), expected, b"*%d\r\n" % MGET_KEYS if self.ttl_s else None)
 
     def _echo(self, numbers: Iterator[int]) -> Request:
+        """Expect the same bytes back, as the server of `runbook.load.echo` sends them; a Redis answers otherwise."""
         wire = encode("ECHO", b"x" * self._size_of(next(numbers)))
         return Request("ECHO", wire, wire)
 

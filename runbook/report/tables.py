@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import lost_replies, persistence, reconnection, speed
+from runbook.drills import instrument, lost_replies, persistence, reconnection, speed
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
@@ -83,6 +83,12 @@ def speed_table(result: speed.Result) -> Table:
         rows.append((work, Measured(client), *(Measured(cell) for cell in cells)))
     columns = ("work", "client", "calls/s", "p50, ms", "p99, ms", "longest, ms", "failed")
     return Table(f"A closed loop, medians of the rounds; {result.placement}", columns, rows)
+
+
+def instrument_table(result: instrument.Result) -> Table:
+    """Show what was measured of the load engine."""
+    rows = [(row.what, row.who, Measured(row.value), row.limit) for row in result.rows]
+    return Table(f"The load engine; {result.placement}", ("what", "who", "measured", "limit"), rows)
 
 
 def _median_ms(values_us: Sequence[float | None]) -> str:
