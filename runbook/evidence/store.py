@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +95,19 @@ class RunFolder:
         except FileNotFoundError:
             raise EvidenceError(f"{self.path} holds no {name}: is it the folder of a finished run?") from None
         except ValueError as error:
+            raise EvidenceError(f"{self.path / name} is damaged ({error}): run it again") from error
+
+    def read_gzip(self, name: str) -> str:
+        """Read one of the run's compressed files.
+
+        Raises:
+            EvidenceError: it is missing or damaged.
+        """
+        try:
+            return gzip.decompress((self.path / name).read_bytes()).decode()
+        except FileNotFoundError:
+            raise EvidenceError(f"{self.path} holds no {name}: is it the folder of a finished run?") from None
+        except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
             raise EvidenceError(f"{self.path / name} is damaged ({error}): run it again") from error
 
     def write_manifest(self) -> None:
