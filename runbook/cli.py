@@ -1,4 +1,4 @@
-"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report`, `bench` and `load`."""
+"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report`, `diff`, `bench` and `load`."""
 
 import argparse
 import contextlib
@@ -113,12 +113,30 @@ def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Render the page of a run again from its evidence."""
-    path = Path(options.run) if Path(options.run).is_dir() else options.runs / options.run
-    if not path.is_dir():
-        raise UsageError(f"there is no run {options.run}; {options.runs} holds {', '.join(_newest(options.runs)) or 'none'}")
+    path = _run_folder(options.run, options.runs)
     _render([path])
     print(f"page: {path / PAGE}")
     return EXIT_PASS
+
+
+def diff_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tell what became slower, faster or failed between two runs, beyond noise; slower or failed is a FAIL."""
+    # Not at the top: only this command needs them.
+    from runbook.report.diff import compare
+    from runbook.report.diff_page import write_diff
+    from runbook.report.loads import read_loads
+
+    paths = [_run_folder(run, options.runs).resolve() for run in (options.before, options.after)]
+    if paths[0] == paths[1]:
+        raise UsageError(f"{options.before} and {options.after} are the same run: name two")
+    diff = compare(*map(read_loads, paths))
+    print("\n".join(diff.sentences))
+    if diff.loads:
+        page = options.page or options.runs / f"diff-{diff.before.run}-against-{diff.after.run}.html"
+        write_diff(diff, page)
+        print(f"page: {page}")
+    print(diff.headline)
+    return _STATUS[diff.verdict]
 
 
 def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -166,6 +184,13 @@ def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[
         cell_timeout_s=options.cell_timeout_s,
         run_timeout_s=options.run_timeout_s,
     )
+
+
+def _run_folder(run: str, runs: Path) -> Path:
+    path = Path(run) if Path(run).is_dir() else runs / run
+    if not path.is_dir():
+        raise UsageError(f"there is no run {run}; {runs} holds {', '.join(_newest(runs)) or 'none'}")
+    return path
 
 
 def _render(paths: Sequence[Path]) -> None:
@@ -265,6 +290,10 @@ def _parser() -> argparse.ArgumentParser:
     cli_load.add_arguments(load)
     report = command("report", report_command, executes=False)
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
+    diff = command("diff", diff_command, executes=False)
+    diff.add_argument("before", metavar="RUN", help="what it was like: name of a run, its folder, or `latest`")
+    diff.add_argument("after", metavar="RUN", help="what it is like now")
+    diff.add_argument("--page", type=Path, metavar="FILE", help="where the page goes (default: beside the runs)")
     return parser
 
 

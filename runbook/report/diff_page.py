@@ -1,0 +1,66 @@
+"""Renders what changed between two runs as one self-contained page."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from runbook.evidence.store import EvidenceError, write_atomically
+from runbook.report.diff import Change, Diff, Interval
+from runbook.report.measured import MISSING
+from runbook.report.overlay import overlay
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_diff(diff: Diff, path: Path) -> None:
+    """Render a page: the sentences, both environments, all figures with their intervals, and the curves.
+
+    Args:
+        diff: of at least one load.
+        path: of the page.
+
+    Raises:
+        EvidenceError: it can't be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("diff.html.j2").render(
+        diff=diff, circumstances=_circumstances(diff), figure=_figure, interval=_interval, picture=_picture
+    )
+    try:
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise EvidenceError(f"{path} can't be written ({error.strerror}): name another file with --page") from error
+
+
+def _circumstances(diff: Diff) -> list[tuple[str, str, str]]:
+    """List each circumstance with its value before and after."""
+    before, after = (
+        {"target": side.target, "server": " ".join(str(value) for value in side.engine.values()), **side.host, **side.versions}
+        for side in (diff.before, diff.after)
+    )
+    return [(name, str(before.get(name, MISSING)), str(after.get(name, MISSING))) for name in {**before, **after}]
+
+
+def _figure(interval: Interval | None, unit: str) -> str:
+    if interval is None:
+        return MISSING
+    return f"{interval.value:.3f}" if unit == "ms" else f"{interval.value:,.0f}"
+
+
+def _interval(change: Change, interval: Interval | None) -> str:
+    """Write the interval, and from how many samples it was taken."""
+    if interval is None:
+        return ""
+    if not change.unit:
+        return f"of {interval.samples:,}"
+    low, high = (MISSING if math.isinf(end) else _figure(Interval(end, end, end, 0), change.unit) for end in (interval.low, interval.high))
+    return f"{low} to {high}, of {interval.samples:,}{' slices' if change.unit == 'calls/s' else ''}"
+
+
+def _picture(load: Any) -> dict[str, str]:
+    bundle, metadata = overlay(load)._repr_mimebundle_()
+    return {"png": bundle["image/png"], "alt": metadata["image/png"]["alt"]}

@@ -1,0 +1,163 @@
+"""`runbook diff` as its users meet it: two run folders, a sentence for each change, a page, and an exit status for CI."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from array import array
+from collections import Counter
+
+import pytest
+
+from runbook.evidence.store import RESULT, RunFolder, point_latest
+from runbook.load.offered import Offered
+from runbook.load.recording import LATENCY, Cell, Recording
+
+DESCRIPTION = {"operations": {"GET": 1, "SET": 1}, "loop": "open", "rate_per_s": 2000.0, "placement": "<pinned>"}
+RESULT_OF_A_RUN = {
+    "kind": "notebook",
+    "notebook": "latency-benchmark",
+    "target": "embedded",
+    "engine": {"product": "redis", "version": "7.0.15", "found_by": "PATH"},
+    "host": {"system": "Linux", "kernel": "6.1", "machine": "x86_64", "cpus": 4},
+    "versions": {"python": "3.12.1", "redis": "8.1.0"},
+}
+
+
+def load(seed, factor=1.0, errors=()):
+    choice = random.Random(seed)
+    cells = []
+    for number in range(40):
+        for operation in ("GET", "SET"):
+            counts = Counter(round(400 * factor * choice.lognormvariate(0, 0.3)) for _ in range(100))
+            cells.append(Cell(number, LATENCY, operation, array("I", counts), array("Q", counts.values())))
+    return Offered(DESCRIPTION, Recording(100_000_000, tuple(cells), Counter(dict(errors)), 4.0, 8000))
+
+
+def write_run(under, name, *loads, **different):
+    folder = RunFolder(under / name, {})
+    folder.path.mkdir(parents=True)
+    folder.write_json(RESULT, {**RESULT_OF_A_RUN, "run": name, **different})
+    for number, offered in enumerate(loads):
+        folder.write_gzip(f"load-{number}.json.gz", offered.to_json())
+    return folder.path
+
+
+def write_verification(runs, name, *members):
+    return write_run(runs, name, kind="verification", runs=[{"run": member, "notebook": "latency-benchmark"} for member in members])
+
+
+def diff(runs, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "runbook", "diff", *map(str, arguments), "--runs", str(runs)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_a_slow_down_fails_and_the_page_shows_it(runs):
+    write_run(runs, "20260101T000000Z-a", load(1))
+    write_run(runs, "20260102T000000Z-b", load(2, 1.61, {("SET", "<script>alert(1)</script>"): 2}.items()), versions={"python": "3.13.0"})
+    done = diff(runs, "20260101T000000Z-a", "20260102T000000Z-b")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"^p50 of SET at 2,000/s: 0\.40 → 0\.6\d ms, \+[56]\d %, beyond noise$", done.stdout, re.MULTILINE)
+    assert "failed calls of SET at 2,000/s: 0 → 2" in done.stdout
+    assert "differs, and is compared: python 3.12.1 → 3.13.0" in done.stdout
+    assert re.search(r"^FAIL: \d+ figures worse beyond noise$", done.stdout, re.MULTILINE)
+    page_path = runs / "diff-20260101T000000Z-a-against-20260102T000000Z-b.html"
+    assert f"page: {page_path}" in done.stdout
+    page = page_path.read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert re.search(r'<img src="data:image/png;base64,[^"]{1000,}" alt="How long did callers wait .*p50 of SET 0\.\d+ → 0\.\d+ ms', page)
+    for text in ("p99 of GET", "beyond noise", "<strong>3.13.0</strong>", "7.0.15", "&lt;pinned&gt;"):
+        assert text in page
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.0, "PASS: nothing worse beyond noise\n"), (0.6, "PASS: nothing worse beyond noise, ")])
+def test_no_change_or_a_faster_one_passes(runs, factor, word):
+    before, after = write_run(runs, "a", load(1)), write_run(runs, "b", load(2, factor))
+    page = runs / "elsewhere.html"
+    done = diff(runs, before, after, "--page", page)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert word in done.stdout
+    assert page.exists()
+    assert not list(runs.glob("diff-*"))
+
+
+def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(runs):
+    for side, factor in (("a", 1.0), ("b", 1.61)):
+        write_run(runs, f"{side}-latency", load(side, factor))
+        write_run(runs, f"{side}-setup", notebook="setup")
+        verified = write_verification(runs, f"{side}-verify", f"{side}-latency", f"{side}-setup")
+    point_latest(runs, verified)
+    done = diff(runs, "a-verify", "latest")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert (runs / "diff-a-verify-against-b-verify.html").exists()
+    assert diff(runs, "a-latency", "latest").returncode == 1
+
+
+def test_another_host_is_inconclusive_and_leaves_no_page(runs):
+    write_run(runs, "a", load(1))
+    write_run(runs, "b", load(2, 1.61), host={**RESULT_OF_A_RUN["host"], "cpus": 8})
+    done = diff(runs, "a", "b")
+    assert done.returncode == 3
+    assert "not compared: cpus of the host 4 against 8" in done.stdout
+    assert "INCONCLUSIVE: nothing can be compared" in done.stdout
+    assert not list(runs.glob("*.html"))
+
+
+def damage_load(path):
+    (path / "load-0.json.gz").write_bytes((path / "load-0.json.gz").read_bytes()[:-40])
+
+
+def write_load(path, text):
+    RunFolder(path, {}).write_gzip("load-0.json.gz", text)
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda path: (path / "load-0.json.gz").unlink(), "holds no load"),
+        (damage_load, "load-0.json.gz is damaged"),
+        (lambda path: (path / "load-0.json.gz").write_bytes(b"no gzip"), "load-0.json.gz is damaged"),
+        (lambda path: write_load(path, "{"), "load-0.json.gz is damaged"),
+        (lambda path: write_load(path, json.dumps({"format": 99})), "it is of format 99"),
+        (lambda path: (path / RESULT).unlink(), "holds no result.json"),
+        (lambda path: (path / RESULT).write_text("{"), "result.json is damaged"),
+        (lambda path: (path / RESULT).write_text("[]"), "is no result of this version"),
+        (lambda path: (path / RESULT).write_text('{"kind": "notebook", "notebook": "n"}'), "is no result of this version"),
+    ],
+)
+def test_what_can_not_be_read_is_named_and_exits_with_2(runs, harm, complaint):
+    write_run(runs, "a", load(1))
+    harm(write_run(runs, "b", load(2)))
+    done = diff(runs, "a", "b")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["a", "no-such"], "there is no run no-such"),
+        (["a", "a"], "a and a are the same run: name two"),
+        (["a", "b", "--page", "/no/such/folder/page.html"], "page.html can't be written (No such file or directory)"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, complaint):
+    write_run(runs, "a", load(1))
+    write_run(runs, "b", load(2))
+    done = diff(runs, *arguments)
+    assert done.returncode == 2
+    assert complaint in done.stderr
