@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder
 from runbook.load.replies import problem_of, reply_end
-from runbook.load.sockets import DRAIN_S, LOST, NO_REPLY, receive, send
+from runbook.load.sockets import DRAIN_S, LOST, NO_REPLY, UNASKED, receive, send
 from runbook.load.traffic import Request
 
 _LONGEST_WAIT_S = 0.05
@@ -34,7 +34,7 @@ class ClosedLoop:
         self._batches = itertools.cycle(_encode(requests, plan.depth))
         self._epoll = select.epoll()
         self._channels = {connection.fileno(): _Channel(connection) for connection in connections}
-        self.sent = self.lost = self.unsent = 0
+        self.sent = self.lost = self.unsent = self.ended_ns = 0
 
     def run(self, end_ns: int) -> None:
         """Keep every connection busy until `end_ns`, and wait for the last replies."""
@@ -70,32 +70,42 @@ class ClosedLoop:
             return
         now_ns = time.monotonic_ns()
         if not data:
-            self.lost += 1
-            self._fail(channel, LOST)
-            self._end(number)
+            self._lose(number, channel, LOST)
             return
         batch = channel.batch
         held = channel.inbox + data if channel.inbox else data
         if held == batch.expected:
             self._recorder.batch(batch.tally, channel.sent_ns, now_ns)
-        elif not self._judge(batch, held, channel.sent_ns, now_ns):
-            channel.inbox = held
-            return
+        else:
+            try:
+                end = self._judge(batch, held, channel.sent_ns, now_ns)
+            except ValueError as error:
+                self._lose(number, channel, str(error))
+                return
+            if end < 0:
+                channel.inbox = held
+                return
+            if end < len(held):
+                self._recorder.error("", UNASKED)
+                self.lost += 1
+                self._end(number)
+                return
+        self.ended_ns = now_ns
         channel.inbox = b""
         if now_ns < end_ns:
             self._send(number, channel, now_ns)
         else:
             self._end(number)
 
-    def _judge(self, batch: "_Batch", held: bytes, sent_ns: int, now_ns: int) -> bool:
-        """Look at each reply of a batch; False where they are not complete."""
+    def _judge(self, batch: "_Batch", held: bytes, sent_ns: int, now_ns: int) -> int:
+        """Look at each reply of a batch, and return where they end; -1 where they are not complete."""
         if batch.expected is not None and len(held) < len(batch.expected) and batch.expected.startswith(held):
-            return False
+            return -1
         replies, at = [], 0
         for _ in batch.requests:
             end = reply_end(held, at)
             if end < 0:
-                return False
+                return -1
             replies.append(held[at:end])
             at = end
         good: Counter[str] = Counter()
@@ -105,11 +115,16 @@ class ClosedLoop:
             else:
                 good[request.operation] += 1
         self._recorder.batch(good.items(), sent_ns, now_ns)
-        return True
+        return at
 
     def _fail(self, channel: "_Channel", why: str) -> None:
         for operation, count in channel.batch.tally:
             self._recorder.error(operation, why, count)
+
+    def _lose(self, number: int, channel: "_Channel", why: str) -> None:
+        self.lost += 1
+        self._fail(channel, why)
+        self._end(number)
 
     def _end(self, number: int) -> None:
         self._epoll.unregister(number)
@@ -119,13 +134,16 @@ class ClosedLoop:
 class _Batch:
     """Requests that are sent in one write; all their replies are compared at once, where each has only one that is right."""
 
-    __slots__ = ("expected", "requests", "tally", "wire")
+    __slots__ = ("expected", "held_bytes", "requests", "tally", "wire")
 
     def __init__(self, requests: Sequence[Request], replies: dict[bytes, bytes]) -> None:
         self.requests = requests
         self.wire = b"".join(request.wire for request in requests)
         known = [request.expected for request in requests if request.expected is not None]
-        self.expected = replies.setdefault(joined := b"".join(known), joined) if len(known) == len(requests) else None
+        joined = b"".join(known)
+        self.expected = replies.setdefault(joined, joined) if len(known) == len(requests) else None
+        # What was joined takes memory of its own, once; a single reply is shared with its request.
+        self.held_bytes = len(self.wire) + (len(joined) if len(requests) > 1 and self.expected is joined else 0)
         self.tally = tuple(Counter(request.operation for request in requests).items())
 
 
@@ -148,5 +166,5 @@ def _encode(requests: Sequence[Request], depth: int) -> list[_Batch]:
     held_bytes = 0
     while len(batches) < _MOST_BATCHES and (held_bytes < _MOST_BYTES or not batches):
         batches.append(_Batch(list(itertools.islice(turns, depth)), replies))
-        held_bytes += len(batches[-1].wire)
+        held_bytes += batches[-1].held_bytes
     return batches

@@ -15,7 +15,7 @@ from runbook.load.pacer import SPIN_NS
 from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder
 from runbook.load.replies import problem_of, reply_end
-from runbook.load.sockets import DRAIN_S, LOST, NO_REPLY, receive, send
+from runbook.load.sockets import DRAIN_S, LOST, NO_REPLY, UNASKED, receive, send
 from runbook.load.traffic import Request
 
 UNSENT = "not sent: no connection was free"
@@ -64,7 +64,7 @@ class OpenLoop:
         self._free = deque(line for _ in range(plan.depth) for line in self._lines.values())
         self._free_since_ns = 0
         self._counted_ns = self.waited_ns = 0
-        self._under_way = self.sent = self.lost = self.unsent = 0
+        self._under_way = self.sent = self.lost = self.unsent = self.ended_ns = 0
 
     def run(self, end_ns: int) -> None:
         """Send every call whose moment comes before `end_ns`, and wait for the replies."""
@@ -136,7 +136,7 @@ class OpenLoop:
         held, at, pending = (line.inbox + data if line.inbox else data), 0, line.pending
         while at < len(held):
             if not pending:
-                self._recorder.error("", "a reply that nobody had asked for")
+                self._recorder.error("", UNASKED)
                 self._lose(line)
                 return
             request, due_ns, sent_ns = pending[0]
@@ -145,7 +145,14 @@ class OpenLoop:
                 at += len(expected)
                 self._recorder.call(request.operation, due_ns, sent_ns, done_ns)
             else:
-                end = reply_end(held, at)
+                try:
+                    end = reply_end(held, at)
+                except ValueError as error:
+                    self._recorder.error(request.operation, str(error))
+                    pending.popleft()
+                    self._under_way -= 1
+                    self._lose(line)
+                    return
                 if end < 0:
                     break
                 problem = problem_of(request, held[at:end])
@@ -156,6 +163,7 @@ class OpenLoop:
                     self._recorder.call(request.operation, due_ns, sent_ns, done_ns)
             pending.popleft()
             self._count(-1, done_ns)
+            self.ended_ns = done_ns
             if not self._free:
                 self._free_since_ns = done_ns
             self._free.append(line)

@@ -19,6 +19,7 @@ LARGEST_RECEIVE = 1 << 16
 # How long after the load replies are waited for; a call that has none by then has failed.
 DRAIN_S = 5.0
 NO_REPLY, LOST = f"no reply within {DRAIN_S:g} s of the end", "connection lost"
+UNASKED = "a reply that nobody had asked for"
 
 
 class LoadError(Exception):
@@ -41,8 +42,8 @@ def dial(config: Config, count: int) -> list[socket.socket]:
     _raise_limit(count)
     opened: list[socket.socket] = []
     greeting, replies = _greeting(config)
-    context = _tls_context(config)
     try:
+        context = _tls_context(config)
         while len(opened) < count:
             batch = [_open(config, context) for _ in range(min(_AT_ONCE, count - len(opened)))]
             opened += batch
@@ -56,8 +57,7 @@ def dial(config: Config, count: int) -> list[socket.socket]:
             connection.close()
         if isinstance(error, OSError):
             which = f"connection {len(opened) + 1:,} of {count:,} to {config.endpoint}"
-            advice = "is the server up, and are REDIS_HOST and REDIS_PORT right?"
-            raise LoadError(f"{which} failed ({error.strerror or error}): {advice}") from error
+            raise LoadError(f"{which} failed ({error.strerror or error}): {_remedy(error)}") from error
         raise
     return opened
 
@@ -122,7 +122,7 @@ def _check_greeting(config: Config, connection: socket.socket, commands: list[st
     held, at = b"", 0
     until_s = time.monotonic() + config.connect_timeout_s
     for command in commands:
-        while (end := reply_end(held, at)) < 0:
+        while (end := _end_of(held, at, config)) < 0:
             connection.settimeout(max(0.001, until_s - time.monotonic()))
             received = connection.recv(4096)
             if not received:
@@ -132,6 +132,23 @@ def _check_greeting(config: Config, connection: socket.socket, commands: list[st
         at = end
         if not reply.startswith("+"):
             raise LoadError(f"{config.endpoint} answers {command} with an error: {reply.lstrip('-')}; {_advice(reply)}")
+
+
+def _end_of(held: bytes, at: int, config: Config) -> int:
+    try:
+        return reply_end(held, at)
+    except ValueError as error:
+        raise LoadError(f"{config.endpoint} greets with an {error}: is it a Redis without TLS?") from None
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "check REDIS_TLS_CA_FILE"
+    if isinstance(error, ssl.SSLError):
+        return "does the server speak TLS on this port, and are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE right?"
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+        return "are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE readable?"
+    return "is the server up, and are REDIS_HOST and REDIS_PORT right?"
 
 
 def _advice(reply: str) -> str:
