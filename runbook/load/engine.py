@@ -95,7 +95,7 @@ def _hear(worker: subprocess.Popen[bytes]) -> Any:
     assert worker.stdout
     try:
         answer = pickle.load(worker.stdout)  # noqa: S301 our own process wrote it
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):  # it ended, perhaps in the middle of its answer
         raise LoadError(f"a process of the load ended with status {worker.wait()}; its error stands above") from None
     if isinstance(answer, Exception):
         raise answer
@@ -133,7 +133,9 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
             loop = OpenLoop(plan, epoll, connections, requests, constant(plan.rate_per_s, start_ns + offset_ns), recorder)
         time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / SECOND_NS))
         loop.run(end_ns)
-        seconds = max(1e-9, (min(time.monotonic_ns(), end_ns) - begin_ns) / SECOND_NS)
+        # What was answered behind the end took longer than the load; where every connection was lost it took less.
+        ended_ns = loop.ended_ns if loop.lost == plan.connections else max(loop.ended_ns, end_ns)
+        seconds = max(1e-9, (ended_ns - begin_ns) / SECOND_NS)
         under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
         counts = (loop.sent, loop.unsent, loop.lost)
         cells = recorder.finish()

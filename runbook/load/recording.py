@@ -15,6 +15,10 @@ _WIDTHS_NS = tuple(round(width_s * SECOND_NS) for width_s in (0.1, 0.2, 0.5, 1, 
 # Slices that are still being filled: replies that come later open theirs again.
 _OPEN_SLICES = 4
 
+# Distinct failures that are kept apart; a server that counts in its errors could fill our memory.
+MOST_ERRORS = 500
+OTHERS = "another failure"
+
 # What is recorded of a call: from its intended start to its end; from its sending to its end; how long every connection was busy at its
 # moment; and how late it was sent for no fault but ours. The first is the sum of the other three.
 LATENCY, SERVICE, QUEUE, LATE = "latency", "service", "queue", "late"
@@ -45,8 +49,8 @@ class Recording:
     Attributes:
         slice_ns: width of the slices.
         cells: latencies of the calls that succeeded.
-        errors: how many calls failed, by operation and what was answered.
-        seconds: how long the load took.
+        errors: how many calls failed, by operation and what was answered; the operation is empty for replies that nobody had asked for.
+        seconds: how long the load took, up to the last reply.
         sent: calls that were sent.
         unsent: calls whose time came while every connection was busy or lost, and which were never sent.
         lost: connections that the server closed.
@@ -106,7 +110,7 @@ class Recording:
     @property
     def operations(self) -> list[str]:
         """Every operation that was offered, in alphabetical order."""
-        return sorted({cell.operation for cell in self.cells} | {operation for operation, _ in self.errors})
+        return sorted({cell.operation for cell in self.cells} | {operation for operation, _ in self.errors if operation})
 
     @property
     def rate_per_s(self) -> float:
@@ -204,6 +208,8 @@ class Recorder:
 
     def error(self, operation: str, text: str, count: int = 1) -> None:
         """Count calls that failed, those of the warm-up included."""
+        if len(self.errors) >= MOST_ERRORS and (operation, text) not in self.errors:
+            text = OTHERS
         self.errors[operation, text] += count
 
     def finish(self) -> tuple[Cell, ...]:
