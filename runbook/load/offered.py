@@ -12,7 +12,7 @@ from runbook.load.plan import Plan
 from runbook.load.recording import LATENCY, Cell, Recording
 
 FORMAT = 1
-COUNTS = ("seconds", "sent", "unsent", "lost", "under_way", "peak_mib")
+COUNTS, MEASURES = ("sent", "unsent", "lost"), ("seconds", "under_way", "peak_mib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Offered:
                 "slice_ns": made.slice_ns,
                 "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
                 "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
-                **{name: getattr(made, name) for name in COUNTS},
+                **{name: getattr(made, name) for name in (*COUNTS, *MEASURES)},
                 "stalled": sorted(self.stalled),
                 "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
             }
@@ -82,15 +82,33 @@ class Offered:
             found = json.loads(text)
             if found["format"] != FORMAT:
                 raise ValueError(f"it is of format {found['format']}, and {FORMAT} is read")
-            cells = tuple(
-                Cell(number, series, operation, array("I", values), array("Q", counts))
-                for number, series, operation, values, counts in found["cells"]
-            )
-            errors = Counter({(operation, text): count for operation, text, count in found["errors"]})
-            recording = Recording(found["slice_ns"], cells, errors, **{name: found[name] for name in COUNTS})
-            return cls(found["description"], recording, frozenset(found["stalled"]), tuple(Mark(*mark) for mark in found["marks"]))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            cells = tuple(_cell(*row) for row in found["cells"])
+            errors = Counter({(_text(operation), _text(text)): _whole(count) for operation, text, count in found["errors"]})
+            seconds, under_way, peak_mib = (float(found[name]) for name in MEASURES)
+            counts = [_whole(found[name]) for name in COUNTS]
+            recording = Recording(_whole(found["slice_ns"]), cells, errors, seconds, *counts, under_way, peak_mib)
+            marks = tuple(Mark(_whole(at_ns), _whole(took_ns), _text(what)) for at_ns, took_ns, what in found["marks"])
+            return cls(dict(found["description"]), recording, frozenset(map(_whole, found["stalled"])), marks)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"this is no recording of a load: {error}") from error
+
+
+def _cell(number: Any, series: Any, operation: Any, values: Any, counts: Any) -> Cell:
+    if len(values) != len(counts):
+        raise ValueError(f"{len(values)} latencies of {operation} have {len(counts)} counts")
+    return Cell(_whole(number), _text(series), _text(operation), array("I", values), array("Q", counts))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} stands where a whole number should")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands where a text should")
+    return value
 
 
 def describe(plan: Plan, placement: str) -> dict[str, Any]:
