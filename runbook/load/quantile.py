@@ -65,10 +65,12 @@ def widen(quantile: Quantile, slices: Collection[Sequence[tuple[float, int]]], c
 
     Args:
         quantile: estimated from all of them together.
-        slices: the samples of each slice, as pairs of a value and how often it occurred.
+        slices: the samples of each slice, as pairs of a value and how often it occurred; fewer than two widen nothing.
         confidence: of the interval.
         resamples: how many times as many slices are drawn anew; the draws are the same each time.
     """
+    if len(slices) < 2 or not any(slices):  # nothing that could be drawn anew
+        return quantile
     values = np.unique([value for cells in slices for value, _ in cells])
     counts = np.zeros((len(slices), len(values)))
     for row, cells in enumerate(slices):

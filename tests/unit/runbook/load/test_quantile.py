@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook.load.quantile import Quantile, estimate
+from runbook.load.quantile import Quantile, estimate, widen
 
 
 def _uniform(choice: random.Random) -> float:
@@ -121,3 +121,76 @@ def test_the_value_is_one_of_the_samples_and_lies_in_its_interval(samples: list[
         assert found.value in samples
         assert found.low in samples
         assert found.low <= found.value <= found.high
+
+
+Slices = list[list[tuple[float, int]]]
+
+
+def _estimated(slices: Slices, p: float) -> Quantile:
+    found = estimate(sorted(value for cells in slices for value, count in cells for _ in range(count)), p)
+    assert found is not None
+    return found
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(1, 50).map(float), st.integers(1, 40)), max_size=5), max_size=8), st.sampled_from([0.5, 0.9])
+)
+def test_a_widened_interval_is_never_narrower(slices: Slices, p: float) -> None:
+    found = estimate(sorted(value for cells in slices for value, count in cells for _ in range(count)), p)
+    if found is not None:
+        wide = widen(found, slices, resamples=50)
+        assert wide.low <= found.low <= found.value <= found.high <= wide.high
+        assert (wide.p, wide.value, wide.samples) == (found.p, found.value, found.samples)
+
+
+def test_a_stall_in_a_few_slices_widens_it() -> None:
+    """All 300 slow calls had one cause, which could as well not have come, or have come once more."""
+    choice = random.Random(1)
+    slices: Slices = [[(choice.uniform(1, 2), 1) for _ in range(100)] for _ in range(100)]
+    slices[40:43] = [[(choice.uniform(200, 300), 1) for _ in range(100)] for _ in range(3)]
+    found = _estimated(slices, 0.99)
+    wide = widen(found, slices)
+    assert found.low > 200  # it takes itself for certain
+    assert wide.low < 2
+    assert wide.high >= found.high
+
+
+def test_the_same_slow_calls_spread_over_all_slices_do_not_widen_it() -> None:
+    """The control of the test above."""
+    choice = random.Random(1)
+    slices: Slices = [
+        [(choice.uniform(1, 2), 1) for _ in range(97)] + [(choice.uniform(200, 300), 1) for _ in range(3)] for _ in range(100)
+    ]
+    assert widen(_estimated(slices, 0.99), slices).low > 200
+
+
+@pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
+def test_independent_slices_leave_about_the_interval_of_order_statistics(p: float) -> None:
+    choice, ratios = random.Random(p), []
+    for _ in range(20):
+        slices: Slices = [[(choice.expovariate(1), 1) for _ in range(50)] for _ in range(100)]
+        found = _estimated(slices, p)
+        wide = widen(found, slices)
+        ratios.append((wide.high - wide.low) / (found.high - found.low))
+    assert sum(ratios) / len(ratios) < 1.15
+    assert max(ratios) < 1.5
+
+
+def test_counts_weigh_as_much_as_so_many_samples() -> None:
+    choice = random.Random(1)
+    slices: Slices = [[(float(choice.randrange(20)), choice.randrange(1, 9)) for _ in range(20)] for _ in range(30)]
+    single: Slices = [[(value, 1) for value, count in cells for _ in range(count)] for cells in slices]
+    assert widen(_estimated(slices, 0.9), slices) == widen(_estimated(slices, 0.9), single)
+
+
+def test_the_same_samples_are_widened_the_same_way_again() -> None:
+    choice = random.Random(1)
+    slices: Slices = [[(choice.random(), 1) for _ in range(20)] for _ in range(30)]
+    found = _estimated(slices, 0.9)
+    assert widen(found, slices) == widen(found, slices)
+
+
+@pytest.mark.parametrize("slices", [[], [[]], [[], []], [[(1.0, 5)]]], ids=["none", "an empty one", "empty ones", "one"])
+def test_fewer_than_two_slices_widen_nothing(slices: Slices) -> None:
+    found = Quantile(0.5, 3.0, 2.0, 4.0, 100)
+    assert widen(found, slices) == found
