@@ -1,6 +1,7 @@
 """When operations should start, and how the wait for that moment ends."""
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 
 from cachelib import Config, connect
 from runbook.load import Ping, run
-from runbook.load.pacer import constant, sharpen_timers, wait_until
+from runbook.load.pacer import constant, poisson, sharpen_timers, wait_until
 
 SPIN = pytest.mark.parametrize("spin", [False, True], ids=["sleeping", "spinning"])
 
@@ -54,6 +55,40 @@ def test_a_load_of_an_impossible_rate_is_refused_in_the_same_words(rate: float) 
     nowhere = Config(host="127.0.0.1", port=1)
     with pytest.raises(ValueError, match="a rate takes operations a second above 0"), connect(nowhere) as client:
         run(client, Ping(), rate_per_s=rate, workers=2, duration_s=0.01)
+
+
+def test_a_poisson_rate_holds_on_average() -> None:
+    last_ns = next(itertools.islice(poisson(2_000, 5_000_000_000, "seed"), 99_999, None))
+    assert last_ns - 5_000_000_000 == pytest.approx(50_000_000_000, rel=0.01)
+
+
+def test_the_gaps_of_a_poisson_rate_are_exponential() -> None:
+    moments = [0, *itertools.islice(poisson(1_000, 0, "seed"), 50_000)]
+    gaps_ms = sorted((after - before) / 1e6 for before, after in itertools.pairwise(moments))
+    assert gaps_ms[0] >= 0
+    for p in (0.1, 0.5, 0.9, 0.99):
+        assert gaps_ms[round(p * len(gaps_ms))] == pytest.approx(-math.log(1 - p), rel=0.05)
+
+
+def test_arrivals_of_a_poisson_rate_come_independently_of_each_other() -> None:
+    """Independent are those whose number in a time varies by as much as it is."""
+    counts = [0] * 1_000
+    for moment in itertools.takewhile(lambda moment: moment < 1_000_000_000_000, poisson(20, 0, "seed")):
+        counts[moment // 1_000_000_000] += 1
+    mean = sum(counts) / len(counts)
+    assert mean == pytest.approx(20, rel=0.02)
+    assert sum((count - mean) ** 2 for count in counts) / len(counts) == pytest.approx(mean, rel=0.15)
+
+
+def test_the_same_seed_makes_the_same_arrivals() -> None:
+    first, again, other = (list(itertools.islice(poisson(5, 0, seed), 10)) for seed in ("a", "a", "b"))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), float("-inf")])
+def test_an_impossible_poisson_rate_is_refused_before_anything_starts(rate: float) -> None:
+    with pytest.raises(ValueError, match="a rate takes operations a second above 0"):
+        poisson(rate, 0, "seed")
 
 
 @SPIN
