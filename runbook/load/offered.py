@@ -85,8 +85,8 @@ class Offered:
             cells = tuple(_cell(*row) for row in found["cells"])
             errors = Counter({(_text(operation), _text(text)): _whole(count) for operation, text, count in found["errors"]})
             seconds, under_way, peak_mib = (float(found[name]) for name in MEASURES)
-            counts = [_whole(found[name]) for name in COUNTS]
-            recording = Recording(_whole(found["slice_ns"]), cells, errors, seconds, *counts, under_way, peak_mib)
+            sent, unsent, lost = (_whole(found[name]) for name in COUNTS)
+            recording = Recording(_whole(found["slice_ns"]), cells, errors, seconds, sent, unsent, lost, under_way, peak_mib)
             marks = tuple(Mark(_whole(at_ns), _whole(took_ns), _text(what)) for at_ns, took_ns, what in found["marks"])
             return cls(dict(found["description"]), recording, frozenset(map(_whole, found["stalled"])), marks)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -19,7 +19,7 @@ def offered() -> Offered:
     for number in range(1000):
         start_ns = number * 7_000_000
         recorder.call(("GET", "SET")[number % 2], start_ns, start_ns + number, start_ns + number * 12_345)
-        recorder.late("GET", start_ns, number * 10)
+        recorder.sent("GET", start_ns, 0, start_ns + number * 10)
     recorder.error("SET", "error OOM „ü“", 3)
     recorder.error("GET", "connection lost")
     recording = Recording(recorder.slice_ns, recorder.finish(), recorder.errors, 7.000123, 1004, 2, 1)

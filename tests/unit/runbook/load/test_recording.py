@@ -10,6 +10,7 @@ from runbook.load.recording import (
     MOST_ERRORS,
     MOST_SLICES,
     OTHERS,
+    QUEUE,
     SECOND_NS,
     SERVICE,
     Recorder,
@@ -45,9 +46,9 @@ def test_slices_ascend_whatever_came_first() -> None:
 def test_latency_runs_from_the_intended_start_and_service_from_the_sending() -> None:
     recorder = Recorder(WIDTH_NS, 0)
     recorder.call("GET", 0, 2 * MS, 5 * MS)
-    recorder.late("GET", 0, MS // 2)
+    recorder.sent("GET", 0, 3 * MS // 2, 2 * MS)
     made = _recorded(recorder)
-    assert [list(made.histogram(series)) for series in (LATENCY, SERVICE, LATE)] == [[5.0], [3.0], [0.5]]
+    assert [list(made.histogram(series)) for series in (LATENCY, SERVICE, QUEUE, LATE)] == [[5.0], [3.0], [1.5], [0.5]]
     assert made.count() == 1
 
 
@@ -74,7 +75,7 @@ def test_the_warm_up_is_not_recorded_but_its_errors_are() -> None:
     recorder = Recorder(WIDTH_NS, SECOND_NS)
     for start_ns in (0, SECOND_NS - 1, SECOND_NS, SECOND_NS + 1):
         recorder.call("GET", start_ns, start_ns, SECOND_NS + MS)
-        recorder.late("GET", start_ns, 5)
+        recorder.sent("GET", start_ns, 0, start_ns + 5)
         recorder.batch([("SET", 3)], start_ns, SECOND_NS + MS)
         recorder.error("PING", "connection lost")
     made = _recorded(recorder)
