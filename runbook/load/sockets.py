@@ -57,7 +57,7 @@ def dial(config: Config, count: int) -> list[socket.socket]:
             connection.close()
         if isinstance(error, OSError):
             which = f"connection {len(opened) + 1:,} of {count:,} to {config.endpoint}"
-            raise LoadError(f"{which} failed ({error.strerror or error}): {_remedy(error)}") from error
+            raise LoadError(f"{which} failed ({error.strerror or error}): {_remedy(error, config)}") from error
         raise
     return opened
 
@@ -141,10 +141,10 @@ def _end_of(held: bytes, at: int, config: Config) -> int:
         raise LoadError(f"{config.endpoint} greets with an {error}: is it a Redis without TLS?") from None
 
 
-def _remedy(error: OSError) -> str:
+def _remedy(error: OSError, config: Config) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "check REDIS_TLS_CA_FILE"
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) or (config.tls and isinstance(error, TimeoutError)):
         return "does the server speak TLS on this port, and are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE right?"
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return "are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE readable?"

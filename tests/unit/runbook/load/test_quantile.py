@@ -167,7 +167,7 @@ def test_the_same_slow_calls_spread_over_all_slices_do_not_widen_it() -> None:
 @pytest.mark.parametrize("p", [0.5, 0.9, 0.99])
 def test_independent_slices_leave_about_the_interval_of_order_statistics(p: float) -> None:
     choice, ratios = random.Random(p), []
-    for _ in range(20):
+    for _ in range(8):
         slices: Slices = [[(choice.expovariate(1), 1) for _ in range(50)] for _ in range(100)]
         found = _estimated(slices, p)
         wide = widen(found, slices)
