@@ -16,7 +16,7 @@ verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdi
 
 # The notebooks run apart from the coverage measurement, which would slow what they measure.
 test: .venv/developer lint ## run lint and every test
-	$(BIN)/python -m pytest -q --nbval notebooks
+	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
 	$(BIN)/python -m pytest -q --cov --cov-report=term tests
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types

@@ -23,7 +23,7 @@ from runbook.notebooks import Notebook, Value
 from runbook.quiet import LOCK_VARIABLE, occupy
 from runbook.tether import tethered
 
-CELL_TIMEOUT_S = 120.0
+CELL_TIMEOUT_S = 300.0
 RUN_TIMEOUT_S = 600.0
 # How long an interrupted notebook may take to save what it has.
 GRACE_S = 10.0

@@ -6,17 +6,20 @@ than a second; and memory does not grow with the number of calls.
 """
 
 import contextlib
+import math
 import os
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cachelib import Config
 from runbook.contestant import installed
 from runbook.drills.stage import Stage, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
+from runbook.load.known_delays import KINDS, slow_server
 from runbook.load.offered import Offered
 from runbook.load.quantile import estimate
 from runbook.load.recording import LATE, Recording
@@ -33,6 +36,7 @@ MOST_LATE_US = {"sleeping": 150.0, "spinning": 30.0}
 STALL_S, STALLED_LOAD_S, STALLED_RATE_PER_S = 0.5, 10.0, 5000
 # A stall of 0.5 s in 10 s holds up one call in twenty; a fifth of those, one in a hundred of all, waited for 400 ms or longer.
 STALLED_P99_MS = (380.0, 480.0)
+KNOWN_RATE_PER_S, MOST_OFF, MOST_OFF_MS = 1500, 0.03, 0.03
 MANY_CONNECTIONS, MOST_CONNECTIONS, MOST_START_S = 1000, 10_000, 1.0
 MANY_CALLS, MOST_MEMORY_MIB = 10_000_000, 200.0
 
@@ -86,7 +90,7 @@ def measure(server: Embedded, *, rounds: int, round_s: float, progress: Callable
     rows: list[Row] = []
     findings: list[Finding] = []
     with staged(server, traffic) as stage:
-        for part in (_capacity, _punctuality, _stall, _start, _memory):
+        for part in (_capacity, _punctuality, _known, _stall, _start, _memory):
             progress(part.__doc__ or "")
             for row, finding in part(stage, server, rounds, round_s):
                 rows.append(row)
@@ -142,6 +146,35 @@ def _punctuality(stage: Stage, server: Embedded, rounds: int, round_s: float) ->
             median = statistics.median(late_us)
             row = Row(f"open loop, {rate_per_s:,} calls/s, {waiting}", "runbook", f"sent {median:.0f} µs late at p99", f"≤ {limit_us:g} µs")
             yield row, _judged(claim, median, "µs", 0.0, limit_us, f"≤ {limit_us:g} µs", wrong)
+
+
+def _known(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
+    """Delays that are known, beside what the engine made of them."""
+    traffic = Traffic("", {"PING": 1, "ECHO": 1}, {1: 1})
+    for kind in KINDS:
+        off: list[float] = []
+        shown: list[str] = []
+        for _ in range(rounds):
+            with slow_server(kind) as slow:
+                if stage.placement.server is not None:
+                    os.sched_setaffinity(slow.pid, {stage.placement.server})
+                config = Config(host="127.0.0.1", port=slow.port)
+                made = stage.offer_to(config, traffic, duration_s=3 * round_s, rate_per_s=KNOWN_RATE_PER_S, connections=16)
+                truth, at_once = slow.delays_ms()
+            # Travel and waking up are in what the engine sees and in no delay: they are measured on calls that are answered at once.
+            errors, told = [], []
+            for p in (0.5, 0.99, 0.999):
+                wire_ms = _at(made.histogram(operation="ECHO"), p) - _at(at_once, p)
+                true_ms, found_ms = _at(truth, p), _at(made.histogram(operation="PING"), p) - wire_ms
+                errors.append(abs(found_ms - true_ms) / max(MOST_OFF * true_ms, MOST_OFF_MS))
+                told.append(f"p{p * 100:g} {found_ms:.3f} of {true_ms:.3f}")
+            off.append(max(errors))
+            shown.append(", ".join(told))
+        middle = sorted(range(rounds), key=off.__getitem__)[rounds // 2]
+        limit = f"within {MOST_OFF:.0%} or {MOST_OFF_MS * 1e3:g} µs"
+        claim = f"{kind.capitalize()} delays that are known come out {limit} at p50, p99 and p99.9"
+        row = Row(f"{kind} delays", "runbook", f"{shown[middle]} ms", limit)
+        yield row, _judged(claim, off[middle], "of what is allowed", 0.0, 1.0, "≤ 1", made.failed().total())
 
 
 def _stall(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
@@ -210,6 +243,10 @@ def _inconclusive(claim: str, reason: str) -> tuple[Row, Finding]:
 
 def _capacity_claim(depth: int) -> str:
     return f"A closed loop of depth {depth} keeps {AT_LEAST} × the rate of redis-benchmark"
+
+
+def _at(ordered: Sequence[float], p: float) -> float:
+    return ordered[max(0, math.ceil(len(ordered) * p) - 1)]
 
 
 def _p99_ms(made: Recording, series: str = "latency") -> float:

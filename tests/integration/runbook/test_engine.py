@@ -23,6 +23,7 @@ from cachelib.config import Secret
 from runbook.load import engine
 from runbook.load.closed_loop import ClosedLoop
 from runbook.load.engine import offer
+from runbook.load.known_delays import KINDS, slow_server
 from runbook.load.open_loop import UNSENT
 from runbook.load.placement import cores
 from runbook.load.plan import Plan
@@ -31,7 +32,6 @@ from runbook.load.sockets import LOST, UNASKED, LoadError
 from runbook.load.traffic import OPERATIONS, Traffic
 from runbook.targets.base import TargetError
 from runbook.targets.embedded import Embedded
-from tests.integration.runbook.slow_server import KINDS, slow_server
 
 pytestmark = pytest.mark.timeout(60)
 

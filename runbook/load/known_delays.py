@@ -1,8 +1,8 @@
-"""A server of our own that answers PING after a delay that it chose and ECHO at once, and remembers how long each really waited.
+"""A server of our own that answers PING after a delay that it chose, and sends ECHO back at once; it remembers how long each really waited.
 
-As a program (`python slow_server.py KIND`) it prints its port, answers until its input ends, and then prints the delays in ns as JSON. One
-thread spins over all connections, since a sleep would end up to 0.1 ms late. What counts runs from having read a request to having written
-its reply.
+As a module (`python -m runbook.load.known_delays KIND`) it prints its port, answers until its input ends, and then prints the delays in ns
+as JSON. One thread spins over all connections, since a sleep would end up to 0.1 ms late. What counts runs from having read a request to
+having written its reply.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from runbook.tether import tethered
+
 PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 ECHO = b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n"
 # Delays in ms, by the name of their distribution.
@@ -27,7 +29,12 @@ KINDS: dict[str, Callable[[random.Random], float]] = {
 
 
 class SlowServer:
-    """A running one; `delays_ms` ends it and returns what each PING and each ECHO waited, ascending, the PING that greets left out."""
+    """A running one.
+
+    Attributes:
+        pid: of its process.
+        port: on which it listens, at 127.0.0.1.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdin
@@ -38,6 +45,7 @@ class SlowServer:
         self.port = int(self._stdout.readline())
 
     def delays_ms(self) -> tuple[list[float], list[float]]:
+        """End it, and return how long each PING and each ECHO waited, in ms, ascending; the PING that greets is left out."""
         self._stdin.close()
         pings, echoes = json.loads(self._stdout.readline())
         return sorted(delay_ns / 1e6 for delay_ns in pings), sorted(delay_ns / 1e6 for delay_ns in echoes)
@@ -45,8 +53,12 @@ class SlowServer:
 
 @contextlib.contextmanager
 def slow_server(kind: str) -> Iterator[SlowServer]:
-    """Run one for the length of the block."""
-    command = [sys.executable, __file__, kind]
+    """Run one for the length of the block.
+
+    Args:
+        kind: of its delays, one of `KINDS`.
+    """
+    command = tethered([sys.executable, "-m", "runbook.load.known_delays", kind])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield SlowServer(process)
