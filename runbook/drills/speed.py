@@ -21,11 +21,12 @@ import redis
 from cachelib import Config, connect
 from runbook.contestant import CONNECTIONS, KEY, installed
 from runbook.drills.pool import fill_pool
+from runbook.drills.stage import server_pid
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
+from runbook.load.placement import Placement, placed
 from runbook.quiet import quiet_host
 from runbook.targets import Target
-from runbook.targets.embedded import Embedded
 
 START_TIMEOUT_S = 30.0
 # Fewer rounds may pass, but a single stall of the host would decide that they fail.
@@ -155,10 +156,11 @@ def compare(
     together = {name for pair in COMPARISONS if pair.together for name in (pair.ours, pair.theirs)} | {"one caller/redis-benchmark"}
     with quiet_host(), contextlib.ExitStack() as stack, connect(target.config) as client:
         stack.callback(client.unlink, KEY)
-        with _placed(target) as (server_core, client_core, placement):
+        with placed(server_pid(target)) as placement:
+            core = {True: placement.server, False: placement.load}
             running = {}
             for name in contestants:
-                running[name] = stack.enter_context(_running(name, target.config, server_core if name in together else client_core))
+                running[name] = stack.enter_context(_running(name, target.config, core[name in together]))
             measured: dict[str, list[Round]] = {name: [] for name in contestants}
             imports_s: dict[str, list[float]] = {"cachelib": [], "redis": []}
             for number in range(1, max(rounds, most_rounds) + 1):
@@ -166,7 +168,7 @@ def compare(
                     measured[name].append(_ask(process, name, round_s))
                 for module, taken_s in imports_s.items():
                     taken_s.append(_import_s(module))
-                result = Result(placement, _frozen(measured), _frozen(imports_s))
+                result = Result(_words(placement), _frozen(measured), _frozen(imports_s))
                 speeds = judge_speed(result)
                 if number >= rounds and all(finding.verdict is Verdict.PASS for finding in speeds):
                     break
@@ -268,21 +270,10 @@ def _judge_pair(result: Result, comparison: Comparison) -> Finding:
     return judge(comparison.criterion, comparison.claim, compare_rates)
 
 
-@contextlib.contextmanager
-def _placed(target: Target) -> Iterator[tuple[int | None, int | None, str]]:
-    """Give server and clients a core each, as far as there are two and the server is ours; yield the cores and the placement in words."""
-    pid = target.pid if isinstance(target, Embedded) else None
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if pid is None or not cores:
-        yield None, None, "client and server on any core"
-        return
-    before = os.sched_getaffinity(pid)
-    os.sched_setaffinity(pid, {cores[0]})
-    try:
-        yield cores[0], cores[-1], "one caller on the server's core, threads and tasks on another" if len(cores) > 1 else "all on one core"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, before)
+def _words(placement: Placement) -> str:
+    if placement.load is None:
+        return "client and server on any core"
+    return "one caller on the server's core, threads and tasks on another" if placement.apart else "all on one core"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Self
 
 from runbook.load.histogram import Histogram, bucket_us
-from runbook.load.history import History, Outcome
 from runbook.tether import tethered
 
 # How much oversleep in a second makes it a second in which the host stalled.
@@ -102,17 +101,3 @@ def stalled_seconds(overslept: Iterable[tuple[int, int]]) -> frozenset[int]:
         for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
             late_ns[second] = late_ns.get(second, 0) + late
     return frozenset(second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6)
-
-
-def split_by_stalls(history: History, overslept: Iterable[tuple[int, int]]) -> tuple[History, History]:
-    """Split a history into what was recorded while the host was quiet, and the successful calls that were not.
-
-    Whether a second counts as quiet is decided by the canary alone, never by the calls in it. A call that failed is never left out.
-
-    Args:
-        history: any records.
-        overslept: as for `stalled_seconds`.
-    """
-    stalled = stalled_seconds(overslept)
-    left_out = [record for record in history if record.outcome is Outcome.OK and record.intended_ns // SECOND_NS in stalled]
-    return History(set(history) - set(left_out)), History(left_out)
