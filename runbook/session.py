@@ -136,7 +136,9 @@ class Session:
         if self._folder:
             self._folder.write_gzip(f"load-{name}.json.gz", offered.to_json())
             for operation in offered.recording.operations:
-                self._folder.write_text(f"load-{name}-{operation}.hgrm", offered.histogram(operation).percentile_distribution())
+                samples = offered.histogram(operation)
+                self._folder.write_text(f"load-{name}-{operation}.hgrm", samples.percentile_distribution())
+                self._folder.write_text(f"load-{name}-{operation}.hdr", samples.encoded() + "\n")
 
 
 class VerdictCell:

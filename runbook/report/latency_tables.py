@@ -35,8 +35,9 @@ def loads_table(offered: Mapping[str, Offered]) -> Table:
         how = f"open loop, {rate:g} calls/s, {description['arrivals']}" if rate else "closed loop: capacity"
         values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in (0.5, latency.JUDGED)]
         answered, failed = Measured(f"{load.recording.rate_per_s:,.0f}"), Measured(f"{load.recording.failed().total()}")
-        rows.append((name, how, str(description["connections"]), answered, *values, failed))
-    return Table("Loads", ("load", "how", "connections", "answered a second", "p50, ms", "p99, ms", "failed"), rows)
+        where = Measured(f"{description['waiting']}; {description['placement']}")
+        rows.append((name, how, str(description["connections"]), where, answered, *values, failed))
+    return Table("Loads", ("load", "how", "connections", "sender", "answered a second", "p50, ms", "p99, ms", "failed"), rows)
 
 
 def layers_table(result: latency.Result) -> Table:
