@@ -40,23 +40,26 @@ def dial(config: Config, count: int) -> list[socket.socket]:
         LoadError: this process may not have so many, the server can't be reached, refuses them, or is none.
     """
     _raise_limit(count)
+    number = 0
     opened: list[socket.socket] = []
     greeting, replies = _greeting(config)
     try:
         context = _tls_context(config)
         while len(opened) < count:
-            batch = [_open(config, context) for _ in range(min(_AT_ONCE, count - len(opened)))]
-            opened += batch
-            for connection in batch:
-                connection.sendall(greeting)
-            for connection in batch:
-                _check_greeting(config, connection, replies)
-                connection.setblocking(False)
+            first = len(opened)
+            batch = range(first, min(first + _AT_ONCE, count))
+            for number in batch:  # noqa: B007 an error names it
+                opened.append(_open(config, context))
+            for number in batch:
+                opened[number].sendall(greeting)
+            for number in batch:
+                _check_greeting(config, opened[number], replies)
+                opened[number].setblocking(False)
     except BaseException as error:
         for connection in opened:
             connection.close()
         if isinstance(error, OSError):
-            which = f"connection {len(opened) + 1:,} of {count:,} to {config.endpoint}"
+            which = f"connection {number + 1:,} of {count:,} to {config.endpoint}"
             raise LoadError(f"{which} failed ({error.strerror or error}): {_remedy(error, config)}") from error
         raise
     return opened
@@ -148,6 +151,8 @@ def _remedy(error: OSError, config: Config) -> str:
         return "does the server speak TLS on this port, and are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE right?"
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return "are REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE readable?"
+    if isinstance(error, ConnectionResetError | BrokenPipeError) and not config.tls:
+        return "is it a Redis without TLS?"
     return "is the server up, and are REDIS_HOST and REDIS_PORT right?"
 
 
