@@ -111,36 +111,45 @@ def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(server: Embedde
     assert _at(closed, 0.99) < 100
 
 
+def _measured(kind: str) -> list[tuple[float, float, float]]:
+    """Offer a load to a server that delays every PING and no ECHO, and return p50, p99 and p99.9 in ms.
+
+    Each as the delay that the server itself measured, the latency that the engine did, and what ECHO cost besides the server's own time:
+    the way there and back, and waking up.
+    """
+    apart = len(cores()) > 1
+    with slow_server(kind) as slow:
+        if apart:
+            os.sched_setaffinity(slow.pid, {cores()[0]})
+        # So many calls a second that the engine never sleeps: a reply that wakes it costs more than one that comes while it is awake.
+        plan = Plan(Config(host="127.0.0.1", port=slow.port), Traffic("", {"PING": 1, "ECHO": 1}, {1: 1}), 1.0, 64, 6000, spin=True)
+        made = offer(plan, core=cores()[-1] if apart else None)
+        delayed, at_once = slow.delays_ms()
+    assert made.errors == {}
+    assert (made.count("PING"), made.count("ECHO")) == (len(delayed), len(at_once))
+    ping, echo = made.histogram(operation="PING"), made.histogram(operation="ECHO")
+    return [(_at(delayed, p), _at(ping, p), _at(echo, p) - _at(at_once, p)) for p in (0.5, 0.99, 0.999)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_latencies_are_those_that_the_server_made(kind: str) -> None:
-    """Each quantile is within 3 % or 30 µs of what the server measured, and of what travel and waking up cost besides.
+    """Each quantile is within 3 % or 30 µs of the truth, besides what a call costs that is answered at once.
 
-    What these cost is measured in the same run: every other call is one that the server answers at once. A host with other work to do can
-    disturb either kind of call more than the other, by whole time slices of milliseconds, so one round of several must hold. No round may
-    show a latency that is too short, since noise only adds.
+    No round may show a latency that is too short. Where other work takes a core away, by slices of milliseconds, latencies are longer than
+    what the server knows of; so only rounds count in which 99 of 100 calls that are answered at once cost less than 0.1 ms, and of these
+    one must agree. A host that is never so quiet can't tell.
     """
-    doubts = []
-    for _ in range(8):
-        with slow_server(kind) as slow:
-            if len(cores()) > 1:
-                os.sched_setaffinity(slow.pid, {cores()[0]})
-            plan = Plan(Config(host="127.0.0.1", port=slow.port), Traffic("", {"PING": 1, "ECHO": 1}, {1: 1}), 1.5, 16, 1500, spin=True)
-            made = offer(plan, core=cores()[-1] if len(cores()) > 1 else None)
-            truth, at_once = slow.delays_ms()
-        assert made.errors == {}
-        assert (made.count("PING"), made.count("ECHO")) == (len(truth), len(at_once))
-        wrong = []
-        for p in (0.5, 0.99, 0.999):
-            expected, found = _at(truth, p), _at(made.histogram(operation="PING"), p)
-            floor = _at(made.histogram(operation="ECHO"), p) - _at(at_once, p)
-            leeway = max(0.03 * expected, 0.03)
-            assert found > expected - leeway
-            if found > expected + floor + leeway:
-                wrong.append(f"p{100 * p:g}: {found:.3f} ms instead of {expected:.3f} + {floor:.3f}")
-        if not wrong:
-            return
-        doubts.append(wrong)
-    pytest.fail(f"no round of {len(doubts)} agrees: {doubts}")
+    quiet = []
+    for _ in range(6):
+        found = _measured(kind)
+        leeways = [max(0.03 * truth, 0.03) for truth, _, _ in found]
+        assert all(latency > truth - leeway for (truth, latency, _), leeway in zip(found, leeways, strict=True))
+        if found[1][2] < 0.1:
+            if all(latency < truth + floor + leeway for (truth, latency, floor), leeway in zip(found, leeways, strict=True)):
+                return
+            quiet.append(found)
+        assert len(quiet) < 4, f"truth, latency and cost in ms at p50, p99 and p99.9: {quiet}"
+    pytest.skip(f"the host was quiet in {len(quiet)} of 6 rounds, too busy to tell")
 
 
 @LOOPS
@@ -384,9 +393,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return pem, key
 
 
-def test_tls_carries_every_operation_and_an_untrusted_server_gets_nothing(
-    certificate: tuple[Path, Path], start_server: Any, tmp_path: Path
-) -> None:
+def test_tls_carries_every_operation_and_strangers_get_nothing(certificate: tuple[Path, Path], start_server: Any, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     pem, key = map(str, certificate)
