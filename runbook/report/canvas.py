@@ -47,9 +47,8 @@ def curve(samples: Histogram) -> tuple[list[float], list[float]]:
         xs.append(count / (count - below))
         ys.append(us / 1e3)
         below += occurred
-        if count - below >= FEWEST_BEYOND:  # a step: this latency holds up to here
-            xs.append(count / (count - below))
-            ys.append(us / 1e3)
+        xs.append(count / max(count - below, FEWEST_BEYOND))  # a step: this latency holds up to here
+        ys.append(us / 1e3)
     return xs, ys
 
 
