@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes-bytes", default="64", metavar="64=9,4096=1", help=sizes)
     parser.add_argument("--keys", type=int, default=1000, metavar="N", help="how many (default: 1000)")
     parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="uniform", help="of the keys (default: uniform)")
-    parser.add_argument("--ttl-s", type=int, default=None, metavar="S", help="lifetime of the keys (default: none)")
+    parser.add_argument("--ttl-s", type=int, default=None, metavar="S", help="lifetime of the strings (default: none)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of all choices (default: 1)")
     parser.add_argument("--hgrm", type=Path, default=None, metavar="FILE", help="write the latencies there, for HdrHistogram's plotter")
 

@@ -134,7 +134,7 @@ class Session:
 
     def _keep_load(self, name: str, offered: Offered) -> None:
         if self._folder:
-            self._folder.write_gzip(f"load-{name}.json.gz", offered.to_json())
+            self._folder.write_json_gzip(f"load-{name}.json.gz", offered.to_data())
             for operation in offered.recording.operations:
                 samples = offered.histogram(operation)
                 self._folder.write_text(f"load-{name}-{operation}.hgrm", samples.percentile_distribution())

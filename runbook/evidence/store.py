@@ -80,6 +80,11 @@ class RunFolder:
         """Write a JSON file at once or not at all, each secret replaced before it is encoded."""
         write_atomically(self.path / name, json.dumps(redact(value, self._secrets), indent=1, ensure_ascii=False).encode() + b"\n")
 
+    def write_json_gzip(self, name: str, value: Any) -> None:
+        """Write a compressed JSON file at once or not at all, each secret replaced in its texts, and in no number."""
+        text = json.dumps(redact(value, self._secrets), ensure_ascii=False)
+        write_atomically(self.path / name, gzip.compress(text.encode(), mtime=0))
+
     def write_gzip(self, name: str, text: str) -> None:
         """Write a compressed file at once or not at all, each secret replaced; the same text gives the same bytes."""
         write_atomically(self.path / name, gzip.compress(redact(text, self._secrets).encode(), mtime=0))

@@ -57,19 +57,21 @@ class Offered:
 
     def to_json(self) -> str:
         """Write it down without loss."""
+        return json.dumps(self.to_data())
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it as what JSON can hold, without loss."""
         made = self.recording
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "description": dict(self.description),
-                "slice_ns": made.slice_ns,
-                "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
-                "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
-                **{name: getattr(made, name) for name in (*COUNTS, *MEASURES)},
-                "stalled": sorted(self.stalled),
-                "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
-            }
-        )
+        return {
+            "format": FORMAT,
+            "description": dict(self.description),
+            "slice_ns": made.slice_ns,
+            "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
+            "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
+            **{name: getattr(made, name) for name in (*COUNTS, *MEASURES)},
+            "stalled": sorted(self.stalled),
+            "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
+        }
 
     @classmethod
     def from_json(cls, text: str) -> "Offered":

@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ class Traffic:
         sizes_bytes: weight of each length of a value; a key keeps its length. 1 byte to 1 MiB.
         keys: how many there are, of each type that the commands need.
         distribution: how keys are chosen: `uniform`, `zipfian` (exponent 0.99) or `sequential`.
-        ttl_s: lifetime of the keys, in whole seconds; None keeps them. An expired key answers GET with nil, which counts as success.
+        ttl_s: lifetime of the strings, in whole seconds; None keeps them. An expired key answers GET with nil, which counts as success.
         seed: of the choices.
 
     Raises:
@@ -145,7 +146,11 @@ class Traffic:
     def _size_of(self, number: int) -> int:
         if len(self.sizes_bytes) == 1:
             return next(iter(self.sizes_bytes))
-        return random.Random(f"{self.seed}:size:{number}").choices(list(self.sizes_bytes), list(self.sizes_bytes.values()))[0]
+        # A hash, since it takes a tenth of the time of a generator that is seeded anew.
+        digest = hashlib.blake2b(f"{self.seed}:size:{number}".encode(), digest_size=8).digest()
+        totals = list(itertools.accumulate(self.sizes_bytes.values()))
+        at = bisect.bisect(totals, int.from_bytes(digest) / 2**64 * totals[-1], hi=len(totals) - 1)
+        return list(self.sizes_bytes)[at]
 
     def _key(self, number: int, kind: str = "string") -> str:
         return f"{self.prefix}{kind}:{number}"

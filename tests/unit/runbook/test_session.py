@@ -72,6 +72,14 @@ def test_a_secret_in_the_error_of_a_load_is_replaced(tmp_path: Path) -> None:
     assert Offered.from_json(_read(tmp_path)).recording.failed() == {f"ERR unknown command AUTH {MASK}": 1}
 
 
+def test_a_password_made_of_digits_damages_no_number(tmp_path: Path) -> None:
+    load = offered(*[1.0] * 2000, errors={("GET", "AUTH with 1000 failed"): 1000})
+    _kept(load, RunFolder(tmp_path, {"REDIS_PASSWORD": "1000"}))
+    again = Offered.from_json(_read(tmp_path))
+    assert again.recording.count() == 2000
+    assert again.recording.failed() == {f"AUTH with {MASK} failed": 1000}
+
+
 def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _kept(offered(0.2), None)

@@ -38,6 +38,6 @@ def offered(
     marks: tuple[Mark, ...] = (),
 ) -> Offered:
     """Offer calls of one operation, which took so long."""
-    description = {"loop": "open", "rate_per_s": 100.0, "arrivals": "constant", "connections": 10}
+    description = {"loop": "open", "rate_per_s": 100.0, "arrivals": "constant", "connections": 10, "waiting": "spinning", "placement": ""}
     made = recording(((operation, took) for took in took_ms), late_ms=late_ms, errors=errors)
     return Offered(description, made, frozenset(stalled), marks)
