@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import redis
 
 from cachelib import connect
-from runbook.drills.latency import JUDGED, OPERATIONS, contradicts_little, estimated
+from runbook.drills.latency import OPERATIONS
 from runbook.drills.pool import fill_pool
 from runbook.drills.stage import WARM_UP_S, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Outcome, run
+from runbook.load.estimates import JUDGED, contradicts_little, estimated
 from runbook.load.offered import Offered
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic

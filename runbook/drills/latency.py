@@ -6,6 +6,8 @@ below 1 ms: over bare connections, and through the client library.
 
 import dataclasses
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import redis
@@ -16,12 +18,14 @@ from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
 from runbook.load.canary import Canary, sleep_jitter, stalled_seconds
 from runbook.load.echo import echo_server
+from runbook.load.estimates import JUDGED, contradicts_little, estimated
 from runbook.load.histogram import Histogram
 from runbook.load.noise import Noise, NoiseMeter
-from runbook.load.offered import Offered
+from runbook.load.offered import Mark, Offered
+from runbook.load.open_loop import UNSENT
 from runbook.load.pacer import check_duration, check_rate
-from runbook.load.quantile import Quantile, estimate, widen
-from runbook.load.recording import LATE, SERVICE, Recording, together
+from runbook.load.quantile import Quantile, estimate
+from runbook.load.recording import LATE, SECOND_NS, Recording, together
 from runbook.load.server_time import ServerTimeMeter
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
@@ -29,15 +33,13 @@ from runbook.load.watch import Watch
 from runbook.targets import Target
 
 THRESHOLD_MS = 1.0
-JUDGED = 0.99
-SHOWN = (0.5, 0.9, 0.99, 0.999)
 OPERATIONS = ("GET", "SET", "PING")
 # A sender that is later than a quarter of the limit by itself colours the percentile in question.
 MOST_LATE_MS = THRESHOLD_MS / 4
-# Calls under way, counted and by Little's law, may differ by so much: those at the end of the run fall out of one of the two.
-MOST_LITTLE_OFF = 0.05
 # A server that itself uses more than half of a core may be what keeps the canary from waking: then nothing is excused.
 MOST_SERVER_BUSY = 0.5
+# Marks of what a server does in a process of its own, on our host.
+FORKING = ("fork", "rewrite", "snapshot")
 # Seconds of what is measured beside the load over bare connections, in each look.
 JITTER_S, ECHO_S, CLIENT_S = 1.2, 1.0, 3.0
 # The floor is not judged, so it need not be measured in each look.
@@ -103,7 +105,7 @@ def measure(
     traffic = Traffic(f"runbook:latency:{uuid.uuid4().hex}:", dict.fromkeys(OPERATIONS, 1.0), {size_bytes: 1.0})
     check_rate(rate_per_s)
     check_duration(duration_s)
-    looks, meter, jitter = _Looks(), NoiseMeter(), Histogram()
+    looks, meter, jitter = _Looks(), NoiseMeter(server_pid(target)), Histogram()
     try:
         with (
             staged(target, traffic) as stage,
@@ -121,13 +123,17 @@ def measure(
                     )
                 looks.bare.append(stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections))
                 looks.client.append(stage.through_client(rate_per_s=rate_per_s, duration_s=CLIENT_S))
-                offered = _merged(looks, excused(canary.overslept(), watch.server_busy), rate_per_s)
+                offered = _merged(looks, excused(canary.overslept(), watch.server_busy, watch.marks), rate_per_s)
                 findings = _judge_all(offered, meter.read())
                 # A host can make a server look slow, but never fast: so PASS may come early, and FAIL only at the end.
                 if all(finding.verdict is Verdict.PASS for finding in findings) or any(load.recording.errors for load in offered.values()):
                     break
             spent = server_time.read()
-    except LoadError as error:
+    except (LoadError, redis.RedisError) as error:
+        if looks.bare and looks.bare[-1].recording.errors:  # it went away under the load that is judged
+            made = Offered(looks.bare[0].description, together(look.recording for look in looks.bare))
+            bare = [judge_latency(made, operation, meter.read()) for operation in OPERATIONS]
+            return Result({BARE: made}, (*bare, Finding("P-2", CLIENT_CLAIM, Verdict.INCONCLUSIVE, str(error))))
         claims = [_claim(operation) for operation in OPERATIONS] + [CLIENT_CLAIM]
         # A server too full for a thousand small keys answers no SET; any other reason leaves open how it would answer.
         verdict = Verdict.FAIL if isinstance(error.__cause__, redis.OutOfMemoryError) else Verdict.INCONCLUSIVE
@@ -151,14 +157,19 @@ def measure(
     return Result(offered, findings, tuple(layer for layer in layers if layer), (*watch.unwatched, *server_time.unread))
 
 
-def excused(overslept: list[tuple[int, int]], server_busy: float | None) -> frozenset[int]:
-    """Tell which seconds are not judged, since the host stalled in them; none where the server may be what kept the canary from waking.
+def excused(overslept: list[tuple[int, int]], server_busy: float | None, marks: Sequence[Mark] = ()) -> frozenset[int]:
+    """Tell which seconds are not judged, since the host stalled in them; none of those in which the server may be the cause.
 
     Args:
         overslept: naps of the canary that ended late, as it tells them.
         server_busy: share of a core that the server used; None where that is not known.
+        marks: what happened to the server; it forks processes that keep a core busy.
     """
-    return frozenset() if (server_busy or 0.0) > MOST_SERVER_BUSY else stalled_seconds(overslept)
+    if (server_busy or 0.0) > MOST_SERVER_BUSY:
+        return frozenset()
+    forked = [mark for mark in marks if any(word in mark.what for word in FORKING)]
+    own = {second for mark in forked for second in range(mark.at_ns // SECOND_NS, (mark.at_ns + mark.took_ns) // SECOND_NS + 1)}
+    return stalled_seconds(overslept) - own
 
 
 def judge_latency(offered: Offered, operation: str, noise: Noise) -> Finding:
@@ -171,36 +182,13 @@ def judge_client(offered: Offered, noise: Noise) -> Finding:
     return judge("P-2", CLIENT_CLAIM, lambda: _compare(offered, None, noise))
 
 
-def estimated(offered: Offered, operation: str | None, p: float) -> Quantile | None:
-    """Estimate a percentile in ms; its interval is the wider one of order statistics and of a block bootstrap over slices of time."""
-    found = estimate(offered.histogram(operation), p)
-    if found is None:
-        return None
-    slices = offered.recording.slices(operation, without=offered.stalled)
-    return widen(found, [[(us / 1e3, count) for us, count in cells] for cells in slices.values()])
-
-
-def contradicts_little(offered: Offered) -> str:
-    """Check Little's law, L = λ × W: say how far off a run is, or nothing.
-
-    A run in which calls are missing, or were counted twice, contradicts it (J. D. C. Little, "A Proof for the Queuing Formula L = λW",
-    Operations Research, 1961).
-    """
-    made = offered.recording
-    series = SERVICE if offered.description.get("loop", "open") == "open" else "latency"
-    took_us = sum(us * count for us, count in made.histogram(series).pairs())
-    by_law = took_us / 1e6 / made.seconds
-    if made.errors or abs(by_law - made.under_way) <= max(MOST_LITTLE_OFF * made.under_way, 0.005):
-        return ""
-    return f"{made.under_way:.3f} calls were under way on average, and by Little's law it should be {by_law:.3f}: calls are missing"
-
-
 def _compare(offered: Offered, operation: str | None, noise: Noise) -> tuple[Verdict, str, tuple[Measurement, ...]]:
     """Decide: PASS or FAIL only where the whole interval lies on one side."""
     name, left_out = operation or "all operations", offered.left_out
     samples, late = offered.histogram(operation), estimate(offered.histogram(operation, LATE), JUDGED)
-    failures = offered.recording.failed(operation)
-    failed = failures.total()
+    made = offered.recording
+    failures = made.failed(operation) + (made.failed("") if operation else Counter())
+    failed, unsent = failures.total(), failures[UNSENT]
     judged = estimated(offered, operation, JUDGED)
     calls = len(samples) + failed
     measured = (
@@ -212,8 +200,16 @@ def _compare(offered: Offered, operation: str | None, noise: Noise) -> tuple[Ver
         Measurement("busy with other processes", None if noise.cpus_of_others is None else round(noise.cpus_of_others, 2), "CPUs"),
         Measurement("left out, as the host stalled", left_out, "calls", offered.recording.count()),
         Measurement("above 60 s", samples.out_of_range, "calls", len(samples), "= 0"),
+        Measurement("connections lost", made.lost, "connections", None, "= 0"),
         Measurement(f"{name} failed", failed, "calls", calls, "= 0"),
     )
+    doubts = list(noise.doubts)
+    if late and late.value > MOST_LATE_MS:
+        doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_LATE_MS} ms)")
+    if failed and failed == unsent and doubts:
+        return Verdict.INCONCLUSIVE, f"{unsent} {name} were never sent; {'; '.join(doubts)}", measured
+    if made.lost and not failed:
+        return Verdict.FAIL, f"{made.lost} connections were closed under load", measured
     if failed or samples.out_of_range:
         first = next(iter(failures), "a latency above 60 s")
         return Verdict.FAIL, f"{failed + samples.out_of_range} of {calls} {name} failed, first: {first}", measured
@@ -225,9 +221,6 @@ def _compare(offered: Offered, operation: str | None, noise: Noise) -> tuple[Ver
         return Verdict.INCONCLUSIVE, doubt, measured
     if judged.high < THRESHOLD_MS:
         return Verdict.PASS, "", measured
-    doubts = list(noise.doubts)
-    if late.value > MOST_LATE_MS:
-        doubts.append(f"our own sender was {late.value:.2f} ms late at p99 (limit {MOST_LATE_MS} ms)")
     interval = f"p99 of {name} is {judged.value:.2f} ms, 99 % confidence {judged.low:.2f} to {judged.high:.2f}"
     if doubts:
         return Verdict.INCONCLUSIVE, f"{interval}; {'; '.join(doubts)}", measured

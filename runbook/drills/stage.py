@@ -49,13 +49,15 @@ class Stage:
             LoadError: it could not be offered.
             ValueError: the plan is impossible.
         """
-        plan = self._plan(duration_s=duration_s, **more)
-        return Offered(describe(plan, self.placement.words), engine.offer(plan, processes=processes, core=self.placement.load))
+        # More processes than cores share them, and those that share can't spin.
+        alone = self.placement.apart and processes <= len(self.placement.loads)
+        plan = self._plan(duration_s=duration_s, **({"spin": alone} | more))
+        return Offered(describe(plan, self.placement.words), engine.offer(plan, processes=processes, cores=self.placement.loads))
 
     def offer_to(self, other: Config, traffic: Traffic, *, duration_s: float, **more: Any) -> Recording:
         """Offer another traffic to another server, in the same way."""
         plan = dataclasses.replace(self._plan(duration_s=duration_s, **more), config=other, traffic=traffic)
-        return engine.offer(plan, core=self.placement.load)
+        return engine.offer(plan, cores=self.placement.loads)
 
     def through_client(self, *, rate_per_s: float, duration_s: float) -> Recording:
         """Offer GET, SET and PING through one caller of the client library, on the same core."""

@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runbook.drills.latency import JUDGED, MOST_LATE_MS, THRESHOLD_MS
+from runbook.drills.latency import MOST_LATE_MS, THRESHOLD_MS
 from runbook.drills.stage import Stage, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
 from runbook.load.canary import Canary, stalled_seconds
+from runbook.load.estimates import JUDGED
 from runbook.load.offered import Offered
 from runbook.load.pacer import check_duration, check_rate
 from runbook.load.placement import cores

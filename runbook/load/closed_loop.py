@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from runbook.load.inbox import Inbox
 from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder
 from runbook.load.replies import problem_of, reply_end
@@ -73,7 +74,9 @@ class ClosedLoop:
             self._lose(number, channel, LOST)
             return
         batch = channel.batch
-        held = channel.inbox + data if channel.inbox else data
+        held = channel.inbox.take(data)
+        if not held:
+            return
         if held == batch.expected:
             self._recorder.batch(batch.tally, channel.sent_ns, now_ns)
         else:
@@ -83,7 +86,7 @@ class ClosedLoop:
                 self._lose(number, channel, str(error))
                 return
             if end < 0:
-                channel.inbox = held
+                channel.inbox.keep(held, -end)
                 return
             if end < len(held):
                 self._recorder.error("", UNASKED)
@@ -91,21 +94,18 @@ class ClosedLoop:
                 self._end(number)
                 return
         self.ended_ns = now_ns
-        channel.inbox = b""
         if now_ns < end_ns:
             self._send(number, channel, now_ns)
         else:
             self._end(number)
 
     def _judge(self, batch: "_Batch", held: bytes, sent_ns: int, now_ns: int) -> int:
-        """Look at each reply of a batch, and return where they end; -1 where they are not complete."""
-        if batch.expected is not None and len(held) < len(batch.expected) and batch.expected.startswith(held):
-            return -1
+        """Look at each reply of a batch, and return where they end; where one is not complete, what `reply_end` says of it."""
         replies, at = [], 0
         for _ in batch.requests:
             end = reply_end(held, at)
             if end < 0:
-                return -1
+                return end
             replies.append(held[at:end])
             at = end
         good: Counter[str] = Counter()
@@ -156,7 +156,7 @@ class _Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self.inbox, self.outbox, self.sent_ns = b"", memoryview(b""), 0
+        self.inbox, self.outbox, self.sent_ns = Inbox(), memoryview(b""), 0
 
 
 def _encode(requests: Sequence[Request], depth: int) -> list[_Batch]:

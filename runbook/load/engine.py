@@ -9,12 +9,12 @@ import dataclasses
 import gc
 import os
 import pickle
-import resource
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from runbook.load.closed_loop import ClosedLoop
@@ -29,13 +29,13 @@ from runbook.tether import tethered
 _LEAD_NS = 20_000_000
 
 
-def offer(plan: Plan, *, processes: int = 1, core: int | None = None) -> Recording:
+def offer(plan: Plan, *, processes: int = 1, cores: Sequence[int] = ()) -> Recording:
     """Offer a load and return what was measured.
 
     Args:
         plan: what to offer; rate and connections are shared out among the processes.
         processes: how many send; one sends some 50,000 calls a second in an open loop.
-        core: to pin the first process to, the others to those before it; None pins nothing.
+        cores: to pin the processes to, one after the other; without any nothing is pinned.
 
     Raises:
         ValueError: there are fewer connections than processes.
@@ -45,7 +45,8 @@ def offer(plan: Plan, *, processes: int = 1, core: int | None = None) -> Recordi
         raise ValueError(f"{plan.connections} connections take 1 to {plan.connections} processes, got {processes}")
     with contextlib.ExitStack() as stack:
         shares = _shares(plan, processes)
-        workers = [stack.enter_context(_worker(None if core is None else max(0, core - number))) for number in range(processes)]
+        places = [cores[number % len(cores)] if cores else None for number in range(processes)]
+        workers = [stack.enter_context(_worker(core)) for core in places]
         for number, (worker, share) in enumerate(zip(workers, shares, strict=True)):
             _tell(worker, (share, number, processes))
         for worker in workers:
@@ -139,8 +140,16 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
         under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
         counts = (loop.sent, loop.unsent, loop.lost)
         cells = recorder.finish()
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux (getrusage(2))
-        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, peak_mib)
+        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, _peak_mib())
+
+
+def _peak_mib() -> float:
+    """Return the most memory that this process has held, in MiB (proc(5), VmHWM); getrusage(2) counts who started us, too."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0.0
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:

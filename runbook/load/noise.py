@@ -1,6 +1,5 @@
 """How quiet the host was while something was measured on it."""
 
-import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ class Noise:
     Attributes:
         idle_late_ms_p99: 99th percentile of how late a thread woke that only slept and span before the load began, in ms.
         stolen: share of CPU time that the hypervisor took during the load, from 0 to 1; None where the system does not tell.
-        cpus_of_others: how many CPUs other processes kept busy meanwhile, the server included; None where it does not tell.
+        cpus_of_others: how many CPUs other processes kept busy meanwhile; None where it does not tell.
     """
 
     idle_late_ms_p99: float
@@ -43,11 +42,16 @@ class Noise:
 
 
 class NoiseMeter:
-    """Watches the host from its creation on."""
+    """Watches the host from its creation on.
 
-    def __init__(self) -> None:
+    Args:
+        server_pid: of a server of ours, which is no other process.
+    """
+
+    def __init__(self, server_pid: int | None = None) -> None:
+        self._ours = {str(os.getpid()), str(server_pid)}
         self._idle_late_ms: list[float] = []
-        self._started_s, self._cpu_ticks, self._others_s = time.monotonic(), _cpu_ticks(), _seconds_of_others()
+        self._started_s, self._cpu_ticks, self._others_s = time.monotonic(), _cpu_ticks(), self._seconds_of_others()
 
     def nap(self, naps: int = 1200) -> None:
         """Nap for half a millisecond again and again, spinning at the end as a sender does, and note how late each nap ended."""
@@ -72,12 +76,16 @@ class NoiseMeter:
         return max(0, spent[7]) / max(1, sum(spent[:8]))
 
     def _cpus_of_others(self) -> float | None:
-        now = _seconds_of_others()
+        now = self._seconds_of_others()
         if not self._others_s or not now:
             return None
         # A process that began or ended meanwhile is left out rather than counted with all its life.
         spent_s = sum(now[pid] - before_s for pid, before_s in self._others_s.items() if pid in now)
         return spent_s / max(1e-6, time.monotonic() - self._started_s)
+
+    def _seconds_of_others(self) -> dict[str, float]:
+        others = {path.name for path in Path("/proc").glob("[0-9]*")} - self._ours
+        return {pid: used_s for pid in others if (used_s := cpu_seconds(pid)) is not None}
 
 
 def _cpu_ticks() -> list[int] | None:
@@ -89,12 +97,10 @@ def _cpu_ticks() -> list[int] | None:
     return [int(word) for word in first.split()[1:]]
 
 
-def _seconds_of_others() -> dict[str, float]:
-    """Read how many seconds of CPU time each other process has used (proc(5), /proc/PID/stat); empty where there is no such file."""
-    used, tick_s = {}, 1 / os.sysconf("SC_CLK_TCK")
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # it ended while we looked
-            words = path.read_text().rpartition(")")[2].split()  # the name before the parenthesis may hold anything
-            if path.parent.name != str(os.getpid()):
-                used[path.parent.name] = (int(words[11]) + int(words[12])) * tick_s
-    return used
+def cpu_seconds(pid: int | str) -> float | None:
+    """Read how many seconds of CPU time a process has used (proc(5), /proc/PID/stat); None where the system does not tell."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name before the parenthesis may hold anything
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from runbook.load.inbox import Inbox
 from runbook.load.pacer import SPIN_NS
 from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder
@@ -21,6 +22,8 @@ from runbook.load.traffic import Request
 UNSENT = "not sent: no connection was free"
 _NEVER_NS = 1 << 62
 _LONGEST_WAIT_S = 0.05
+# A round of the loop that begins so much later than it should is a stall of our own, and no wait for a connection.
+_STALL_NS = 200_000
 
 
 class _Line:
@@ -31,7 +34,7 @@ class _Line:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.pending: deque[tuple[Request, int, int]] = deque()
-        self.inbox, self.outbox = b"", memoryview(b"")
+        self.inbox, self.outbox = Inbox(), memoryview(b"")
 
 
 class OpenLoop:
@@ -62,7 +65,7 @@ class OpenLoop:
             self._epoll.register(number, select.EPOLLIN)
         # A connection stands here once for each further call that it may have under way.
         self._free = deque(line for _ in range(plan.depth) for line in self._lines.values())
-        self._free_since_ns = 0
+        self._free_since_ns = self._ought_ns = self._stalled_until_ns = 0
         self._counted_ns = self.waited_ns = 0
         self._under_way = self.sent = self.lost = self.unsent = self.ended_ns = 0
 
@@ -74,6 +77,8 @@ class OpenLoop:
         try:
             while self._under_way or due_ns != _NEVER_NS:
                 now_ns = clock()
+                if self._ought_ns and now_ns - self._ought_ns > _STALL_NS:
+                    self._stalled_until_ns = now_ns
                 while due_ns <= now_ns and self._free:
                     self._send(self._free.popleft(), due_ns)
                     due_ns = next(moments)
@@ -94,9 +99,13 @@ class OpenLoop:
 
     def _wait(self, until_ns: int) -> list[tuple[int, int]]:
         """Wait for an event, at the longest until a moment; `epoll` itself counts in milliseconds, `select` on it in microseconds."""
-        ahead_ns = until_ns - time.monotonic_ns() - (SPIN_NS if self._plan.spin else 0)
+        now_ns = time.monotonic_ns()
+        self._ought_ns = now_ns
+        ahead_ns = until_ns - now_ns - (SPIN_NS if self._plan.spin else 0)
         if ahead_ns > 0:
-            select.select([self._epoll], [], [], min(ahead_ns / SECOND_NS, _LONGEST_WAIT_S))
+            wait_s = min(ahead_ns / SECOND_NS, _LONGEST_WAIT_S)
+            select.select([self._epoll], [], [], wait_s)
+            self._ought_ns = min(time.monotonic_ns(), now_ns + round(wait_s * SECOND_NS))
         return self._epoll.poll(0)
 
     def _send(self, line: _Line, due_ns: int) -> None:
@@ -105,7 +114,9 @@ class OpenLoop:
         line.pending.append((request, due_ns, sent_ns))
         self._count(1, sent_ns)
         self.sent += 1
-        self._recorder.sent(request.operation, due_ns, self._free_since_ns, sent_ns)
+        # Calls whose moment passed while we were stalled could have been sent, had we been there.
+        could_ns = max(due_ns, min(self._free_since_ns, sent_ns - max(0, self._stalled_until_ns - due_ns)))
+        self._recorder.sent(request.operation, due_ns, could_ns, sent_ns)
         if line.outbox:
             line.outbox = memoryview(bytes(line.outbox) + request.wire)
             return
@@ -133,7 +144,7 @@ class OpenLoop:
                 self._lose(line)
 
     def _read(self, line: _Line, data: bytes, done_ns: int) -> None:
-        held, at, pending = (line.inbox + data if line.inbox else data), 0, line.pending
+        held, at, pending = line.inbox.take(data), 0, line.pending
         while at < len(held):
             if not pending:
                 self._recorder.error("", UNASKED)
@@ -154,6 +165,7 @@ class OpenLoop:
                     self._lose(line)
                     return
                 if end < 0:
+                    line.inbox.keep(held[at:], -end - at)
                     break
                 problem = problem_of(request, held[at:end])
                 at = end
@@ -167,7 +179,6 @@ class OpenLoop:
             if not self._free:
                 self._free_since_ns = done_ns
             self._free.append(line)
-        line.inbox = held[at:]
 
     def _count(self, more: int, now_ns: int) -> None:
         """Keep the number of calls under way, and its integral over time since the warm-up."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 # How long before the moment to stop sleeping and spin instead: `sleep` wakes up to 0.15 ms late even with the finest timer slack.
 SPIN_NS = 200_000
 _PR_SET_TIMERSLACK = 29
+LOWEST_RATE_PER_S, HIGHEST_RATE_PER_S = 0.001, 10_000_000
 
 
 def constant(rate_per_s: float, start_ns: int) -> Iterator[int]:
@@ -38,13 +39,15 @@ def poisson(rate_per_s: float, start_ns: int, seed: str) -> Iterator[int]:
 
 
 def check_rate(rate_per_s: float) -> None:
-    """Refuse a rate that is none.
+    """Refuse a rate that is none, or beyond what any process of ours could offer.
 
     Raises:
-        ValueError: it is not a finite number above 0.
+        ValueError: it is not a number above 0, or lies beyond the bounds.
     """
     if not 0 < rate_per_s < float("inf"):
         raise ValueError(f"a rate takes operations a second above 0, got {rate_per_s!r}")
+    if not LOWEST_RATE_PER_S <= rate_per_s <= HIGHEST_RATE_PER_S:
+        raise ValueError(f"a rate takes {LOWEST_RATE_PER_S:g} to {HIGHEST_RATE_PER_S:,} operations a second, got {rate_per_s:g}")
 
 
 def check_duration(duration_s: float) -> None:

@@ -11,12 +11,17 @@ class Placement:
     """Cores of server and load.
 
     Attributes:
-        server: core of the server's main thread; None where it is not pinned.
-        load: core of the load; None where it is not pinned.
+        server: core of the server's main thread, and of the children that it forks; None where it is not pinned.
+        loads: cores of the load, the best one first; empty where it is not pinned.
     """
 
     server: int | None = None
-    load: int | None = None
+    loads: tuple[int, ...] = ()
+
+    @property
+    def load(self) -> int | None:
+        """The core of a load of one process; None where it is not pinned."""
+        return self.loads[0] if self.loads else None
 
     @property
     def apart(self) -> bool:
@@ -28,8 +33,6 @@ class Placement:
         """Say it."""
         if self.load is None:
             return "nothing is pinned to a core"
-        if self.server is None:
-            return f"the load is pinned to core {self.load}, the server is not ours to pin"
         if self.apart:
             return f"the server is pinned to core {self.server}, the load to core {self.load}"
         return f"server and load share core {self.load}, the only one"
@@ -48,17 +51,14 @@ def placed(server_pid: int | None) -> Iterator[Placement]:
         server_pid: of a server of ours; None for another's, which is left where it is.
     """
     usable = cores()
-    if not usable:
-        yield Placement()
-        return
-    if server_pid is None:
-        # Without knowing where the server runs, a load that keeps to one core could be in its way.
+    # Without knowing where the server runs, a load that keeps to one core could be in its way.
+    if not usable or server_pid is None:
         yield Placement()
         return
     before = os.sched_getaffinity(server_pid)
     os.sched_setaffinity(server_pid, {usable[0]})
     try:
-        yield Placement(usable[0], usable[-1])
+        yield Placement(usable[0], tuple(reversed(usable[1:])) or (usable[0],))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(server_pid, before)

@@ -7,6 +7,7 @@ from runbook.load.pacer import check_duration, check_rate
 from runbook.load.traffic import Traffic
 
 ARRIVALS = ("constant", "poisson")
+DEEPEST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Plan:
             raise ValueError(f"a warm-up takes seconds from 0, got {self.warm_up_s!r}")
         if self.connections < 1:
             raise ValueError(f"a load takes at least one connection, got {self.connections}")
-        if self.depth < 1:
-            raise ValueError(f"a connection has at least one call under way, got a depth of {self.depth}")
+        if not 1 <= self.depth <= DEEPEST:
+            raise ValueError(f"a connection has 1 to {DEEPEST:,} calls under way, got a depth of {self.depth}")
         if self.arrivals not in ARRIVALS:
             raise ValueError(f"there are no {self.arrivals!r} arrivals: choose of {', '.join(ARRIVALS)}")

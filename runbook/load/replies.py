@@ -7,7 +7,7 @@ _KINDS = (b"+", b"-", b":", b"$", b"*", b"")
 
 
 def reply_end(data: bytes, at: int) -> int:
-    """Return the offset just behind the reply that begins at `at`; -1 where it is not complete.
+    """Return the offset just behind the reply that begins at `at`; where it is not complete, minus the least length that `data` must have.
 
     Raises:
         ValueError: what stands there is the beginning of no reply, so nobody can tell where the next one begins.
@@ -18,7 +18,7 @@ def reply_end(data: bytes, at: int) -> int:
             raise ValueError(f"unreadable reply {_shown(data[at : at + 100])!r}")
         line_end = data.find(b"\r\n", at)
         if line_end < 0:
-            return -1
+            return -(len(data) + 1)
         kind = data[at : at + 1]
         if kind == b"$":
             length = _length(data[at:line_end])
@@ -28,7 +28,7 @@ def reply_end(data: bytes, at: int) -> int:
                 owed += max(0, _length(data[at:line_end]))
             at = line_end + 2
         if at > len(data):
-            return -1
+            return -at
         owed -= 1
     return at
 

@@ -134,14 +134,19 @@ def _check_greeting(config: Config, connection: socket.socket, commands: list[st
         reply = held[at:end].rstrip().decode(errors="replace")
         at = end
         if not reply.startswith("+"):
-            raise LoadError(f"{config.endpoint} answers {command} with an error: {reply.lstrip('-')}; {_advice(reply)}")
+            raise LoadError(f"{config.endpoint} answers {command} with an error: {_masked(reply.lstrip('-'), config)}; {_advice(reply)}")
 
 
 def _end_of(held: bytes, at: int, config: Config) -> int:
     try:
         return reply_end(held, at)
     except ValueError as error:
-        raise LoadError(f"{config.endpoint} greets with an {error}: is it a Redis without TLS?") from None
+        raise LoadError(f"{config.endpoint} greets with an {_masked(str(error), config)}: is it a Redis without TLS?") from None
+
+
+def _masked(text: str, config: Config) -> str:
+    """Keep the password out of what a server says: one that knows no AUTH repeats what it was sent."""
+    return text.replace(config.password.reveal(), repr(config.password)) if config.password else text
 
 
 def _remedy(error: OSError, config: Config) -> str:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from runbook.drills import attribution, latency, sweep
+from runbook.load.estimates import JUDGED
 from runbook.load.offered import Mark, Offered
 from runbook.load.quantile import estimate
 from runbook.load.recording import SECOND_NS
@@ -62,7 +63,7 @@ def percentiles(result: latency.Result) -> Plot:
         samples = result.offered[carrier].histogram(operation) if carrier in result.offered else None
         if not samples:
             continue
-        found = estimate(samples, latency.JUDGED)
+        found = estimate(samples, JUDGED)
         shown.append(f"{name} p99 {found.value:.3f} ms" if found else f"{name} too few calls for p99")
         xs, ys = curve(samples)
         if xs:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from runbook.drills import attribution, latency, sweep
+from runbook.load.estimates import JUDGED, SHOWN, estimated
 from runbook.load.offered import Offered
 from runbook.load.quantile import estimate
 from runbook.report.display import Measured, Table
@@ -15,13 +16,13 @@ def percentile_table(offered: Mapping[str, Offered]) -> Table:
     for name, load in offered.items():
         for operation in (*load.recording.operations, None):
             samples = load.histogram(operation)
-            judged = latency.estimated(load, operation, latency.JUDGED)
-            values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in latency.SHOWN]
+            judged = estimated(load, operation, JUDGED)
+            values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in SHOWN]
             interval = Measured(f"{judged.low:.3f} to {judged.high:.3f}" if judged else MISSING)
             longest = Measured(f"{samples[-1]:.3f}" if len(samples) else MISSING)
             failed = Measured(f"{load.recording.failed(operation).total()}")
             rows.append((name, operation or "all", Measured(f"{len(samples):,}"), *values, interval, longest, failed))
-    shown = (f"p{p * 100:g}, ms" for p in latency.SHOWN)
+    shown = (f"p{p * 100:g}, ms" for p in SHOWN)
     columns = ("load", "operation", "samples", *shown, "99 % confidence of p99", "maximum, ms", "failed")
     return Table("Latency from the intended start", columns, rows)
 
@@ -33,7 +34,7 @@ def loads_table(offered: Mapping[str, Offered]) -> Table:
         description, samples = load.description, load.histogram()
         rate = description["rate_per_s"]
         how = f"open loop, {rate:g} calls/s, {description['arrivals']}" if rate else "closed loop: capacity"
-        values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in (0.5, latency.JUDGED)]
+        values = [Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for p in (0.5, JUDGED)]
         answered, failed = Measured(f"{load.recording.rate_per_s:,.0f}"), Measured(f"{load.recording.failed().total()}")
         where = Measured(f"{description['waiting']}; {description['placement']}")
         rows.append((name, how, str(description["connections"]), where, answered, *values, failed))

@@ -95,7 +95,7 @@ def test_its_port_lies_below_the_range_of_outgoing_connections(echo: Config) -> 
 @pytest.mark.skipif(not cores(), reason="the system does not tell which core runs what")
 def test_it_runs_on_the_core_that_it_was_given() -> None:
     with echo_server(cores()[-1]) as config:
-        assert offer(Plan(config, _traffic(), duration_s=0.1, rate_per_s=100), core=cores()[0]).count() > 0
+        assert offer(Plan(config, _traffic(), duration_s=0.1, rate_per_s=100), cores=cores()[:1]).count() > 0
         inode = _listening_inode(config.port)
         holders = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and _holds(pid, inode)]
         assert [os.sched_getaffinity(int(pid)) for pid in holders] == [{cores()[-1]}]

@@ -123,7 +123,7 @@ def _measured(kind: str) -> list[tuple[float, float, float]]:
             os.sched_setaffinity(slow.pid, {cores()[0]})
         # So many calls a second that the engine never sleeps: a reply that wakes it costs more than one that comes while it is awake.
         plan = Plan(Config(host="127.0.0.1", port=slow.port), Traffic("", {"PING": 1, "ECHO": 1}, {1: 1}), 1.0, 64, 6000, spin=True)
-        made = offer(plan, core=cores()[-1] if apart else None)
+        made = offer(plan, cores=cores()[-1:] if apart else ())
         delayed, at_once = slow.delays_ms()
     assert made.errors == {}
     assert (made.count("PING"), made.count("ECHO")) == (len(delayed), len(at_once))
@@ -433,7 +433,7 @@ def test_a_thousand_connections_are_there_at_once(start_server: Any) -> None:
 
 @pytest.mark.parametrize(("processes", "arrivals"), [(2, "constant"), (3, "constant"), (2, "poisson")])
 def test_processes_share_a_load(server: Embedded, processes: int, arrivals: str) -> None:
-    made = offer(Plan(server.config, Traffic("load:", {"INCR": 1}), 0.4, 7, 3000, arrivals), processes=processes, core=cores()[-1])
+    made = offer(Plan(server.config, Traffic("load:", {"INCR": 1}), 0.4, 7, 3000, arrivals), processes=processes, cores=cores())
     assert made.errors == {}
     assert made.sent == made.count() == pytest.approx(1200, rel=0.15 if arrivals == "poisson" else 0.002)
     assert len(made.histogram(LATE)) == made.sent

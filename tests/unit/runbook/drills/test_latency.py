@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 
-from runbook.drills.latency import CLIENT_CLAIM, contradicts_little, estimated, excused, judge_client, judge_latency
+from runbook.drills.latency import CLIENT_CLAIM, excused, judge_client, judge_latency
 from runbook.evidence import Finding, Verdict
+from runbook.load.estimates import contradicts_little, estimated
 from runbook.load.noise import Noise
+from runbook.load.offered import Mark
+from runbook.load.open_loop import UNSENT
 from tests.unit.runbook.drills.loads import offered
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
@@ -130,7 +133,7 @@ def test_through_the_client_all_operations_are_judged_together() -> None:
 def test_seconds_in_which_the_host_stalled_are_left_out_and_counted() -> None:
     """The slow calls are those of the second second."""
     calls = [*[0.2] * 100, *[50.0] * 100, *[0.2] * 2000]
-    assert judge_latency(offered(*calls), "GET", QUIET).verdict is FAIL
+    assert judge_latency(offered(*calls), "GET", QUIET).verdict is not PASS
     finding = judge_latency(offered(*calls, stalled={1}), "GET", QUIET)
     assert finding.verdict is PASS
     assert _measured(finding)["left out, as the host stalled"] == 100
@@ -188,3 +191,36 @@ def test_a_second_in_which_the_host_stalled_is_excused(server_busy: float | None
 def test_no_second_is_excused_where_the_server_itself_kept_a_core_busy() -> None:
     """A server that uses up the cores would keep the canary from waking, and be excused for it."""
     assert excused(OVERSLEPT, 0.9) == frozenset()
+
+
+def test_a_second_in_which_the_server_had_forked_is_not_excused() -> None:
+    """A rewrite of its file keeps a core busy, and the canary from waking: that is the server's own doing."""
+    rewriting = Mark(4_900_000_000, 500_000_000, "rewrite of the AOF")
+    assert excused(OVERSLEPT, 0.1, [rewriting]) == frozenset()
+    assert excused(OVERSLEPT, 0.1, [Mark(4_900_000_000, 500_000_000, "GET took 9.0 ms (slow log)")]) == {5}
+
+
+def test_connections_that_were_closed_fail_though_the_rest_is_fast() -> None:
+    load = offered(*[0.2] * 2000)
+    finding = judge_latency(dataclasses.replace(load, recording=dataclasses.replace(load.recording, lost=9)), "GET", QUIET)
+    assert (finding.verdict, finding.reason) == (FAIL, "9 connections were closed under load")
+
+
+def test_a_reply_that_nobody_asked_for_fails_every_operation() -> None:
+    load = offered(*[0.2] * 2000, errors={("", "a reply that nobody had asked for"): 1})
+    assert judge_latency(load, "GET", QUIET).verdict is FAIL
+
+
+def test_calls_that_were_never_sent_fail_unless_it_was_our_own_sender() -> None:
+    unsent = {("GET", UNSENT): 500}
+    assert judge_latency(offered(*[0.2] * 2000, errors=unsent), "GET", QUIET).verdict is FAIL
+    finding = judge_latency(offered(*[0.2] * 2000, late_ms=5.0, errors=unsent), "GET", QUIET)
+    assert finding.verdict is INCONCLUSIVE
+    assert finding.reason.startswith("500 GET were never sent; our own sender was 5.00 ms late")
+
+
+def test_a_client_that_leaves_calls_out_contradicts_littles_law() -> None:
+    """A hundred calls a second were to be made; half of them were."""
+    half = offered(*[5.0] * 2000)
+    slower = dataclasses.replace(half, description={**half.description, "rate_per_s": 200.0})
+    assert "calls are missing" in contradicts_little(slower)

@@ -44,7 +44,7 @@ def test_a_server_that_ended_meanwhile_is_no_error(process: subprocess.Popen[byt
 
 def test_a_server_of_others_is_left_alone_and_so_is_the_load() -> None:
     with placed(None) as found:
-        assert found == Placement(None, None)
+        assert found == Placement()
 
 
 def test_where_the_system_does_not_tell_nothing_is_pinned(process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +57,8 @@ def test_where_the_system_does_not_tell_nothing_is_pinned(process: subprocess.Po
     ("found", "apart", "words"),
     [
         (Placement(), False, "nothing is pinned to a core"),
-        (Placement(None, 3), False, "the load is pinned to core 3, the server is not ours to pin"),
-        (Placement(0, 3), True, "the server is pinned to core 0, the load to core 3"),
-        (Placement(0, 0), False, "server and load share core 0, the only one"),
+        (Placement(0, (3, 2)), True, "the server is pinned to core 0, the load to core 3"),
+        (Placement(0, (0,)), False, "server and load share core 0, the only one"),
     ],
 )
 def test_a_placement_says_itself(found: Placement, apart: bool, words: str) -> None:

@@ -30,7 +30,8 @@ def test_a_reply_ends_where_the_next_one_begins(reply: bytes) -> None:
 
 @EACH
 def test_a_reply_is_incomplete_at_every_prefix(reply: bytes) -> None:
-    assert [reply_end(reply[:length], 0) for length in range(len(reply))] == [-1] * len(reply)
+    needed = [-reply_end(reply[:length], 0) for length in range(len(reply))]
+    assert all(length < least <= len(reply) for length, least in enumerate(needed))
 
 
 @pytest.mark.parametrize(
