@@ -16,6 +16,7 @@ from runbook import cli_load, notebooks, verification
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
+from runbook.load.sockets import LoadError
 from runbook.notebooks import Notebook, UsageError
 from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options, os.environ)
         return status
-    except (UsageError, ConfigError, TargetError, EvidenceError) as error:
+    except (UsageError, ConfigError, TargetError, EvidenceError, LoadError) as error:
         print(f"runbook: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:

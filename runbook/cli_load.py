@@ -8,7 +8,6 @@ from pathlib import Path
 
 from runbook.evidence.store import write_atomically
 from runbook.load.plan import ARRIVALS
-from runbook.load.sockets import LoadError
 from runbook.load.traffic import DISTRIBUTIONS, OPERATIONS, Traffic
 from runbook.notebooks import UsageError
 from runbook.targets import open_target
@@ -42,6 +41,8 @@ def load_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
     from runbook.drills.stage import staged
     from runbook.report.latency_tables import loads_table, percentile_table
 
+    if options.hgrm and not options.hgrm.resolve().parent.is_dir():
+        raise UsageError(f"--hgrm: there is no folder {options.hgrm.parent}: make it, or name another")
     try:
         traffic = Traffic(
             f"runbook:load:{uuid.uuid4().hex}:",
@@ -63,7 +64,7 @@ def load_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
                 depth=options.depth,
                 processes=options.processes,
             )
-    except (ValueError, LoadError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     if options.hgrm:
         write_atomically(options.hgrm, offered.histogram().percentile_distribution().encode())

@@ -16,7 +16,7 @@ from runbook.load.recording import LATE, QUEUE, SERVICE
 PARTS = (
     "host: waking up",
     "wire: the rest of a TCP echo",
-    "server: the command",
+    "server: the command, at most",
     "client library",
     "waiting for a free connection",
     "our sender late",

@@ -38,6 +38,8 @@ STALL_S, STALLED_LOAD_S, STALLED_RATE_PER_S = 0.5, 10.0, 5000
 STALLED_P99_MS = (380.0, 480.0)
 # So many calls a second that the engine never sleeps: a reply that wakes it costs more than one that comes while it is awake.
 KNOWN_RATE_PER_S, MOST_OFF, MOST_OFF_MS = 6000, 0.03, 0.03
+# Travel and waking up are put down to the wire up to here, at the median; an engine that adds more is wrong.
+MOST_WIRE_MS = 0.1
 MANY_CONNECTIONS, MOST_CONNECTIONS, MOST_START_S = 1000, 10_000, 1.0
 MANY_CALLS, MOST_MEMORY_MIB = 10_000_000, 200.0
 
@@ -126,7 +128,7 @@ def _capacity(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Pa
         yield Row(what, "redis-benchmark", f"{statistics.median(theirs):,.0f} calls/s"), None
         yield (
             Row(what, "runbook", f"{rate:,.0f} calls/s, {statistics.median(ratios):.2f} ×", f"≥ {AT_LEAST} ×"),
-            _judged(_capacity_claim(depth), statistics.median(ratios), "×", AT_LEAST, INFINITE, f"≥ {AT_LEAST} ×", wrong),
+            judged(_capacity_claim(depth), statistics.median(ratios), "×", AT_LEAST, INFINITE, f"≥ {AT_LEAST} ×", wrong),
         )
 
 
@@ -146,7 +148,7 @@ def _punctuality(stage: Stage, server: Embedded, rounds: int, round_s: float) ->
                 wrong += made.failed().total()
             median = statistics.median(late_us)
             row = Row(f"open loop, {rate_per_s:,} calls/s, {waiting}", "runbook", f"sent {median:.0f} µs late at p99", f"≤ {limit_us:g} µs")
-            yield row, _judged(claim, median, "µs", 0.0, limit_us, f"≤ {limit_us:g} µs", wrong)
+            yield row, judged(claim, median, "µs", 0.0, limit_us, f"≤ {limit_us:g} µs", wrong)
 
 
 def _known(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
@@ -160,22 +162,25 @@ def _known(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
                 if stage.placement.server is not None:
                     os.sched_setaffinity(slow.pid, {stage.placement.server})
                 config = Config(host="127.0.0.1", port=slow.port)
-                made = stage.offer_to(config, traffic, duration_s=round_s, rate_per_s=KNOWN_RATE_PER_S, connections=64)
+                made = stage.offer_to(config, traffic, duration_s=4 * round_s, rate_per_s=KNOWN_RATE_PER_S, connections=64)
                 truth, at_once = slow.delays_ms()
-            # Travel and waking up are in what the engine sees and in no delay: they are measured on calls that are answered at once.
             errors, told = [], []
             for p in (0.5, 0.99, 0.999):
+                true_ms, found_ms = _at(truth, p), _at(made.histogram(operation="PING"), p)
+                # Travel and waking up are in what the engine sees and in no delay. So much more it may see as calls that are answered at
+                # once cost, at the median up to a bound. What the host does to one call in a hundred is no fault of the engine's.
                 wire_ms = _at(made.histogram(operation="ECHO"), p) - _at(at_once, p)
-                true_ms, found_ms = _at(truth, p), _at(made.histogram(operation="PING"), p) - wire_ms
-                errors.append(abs(found_ms - true_ms) / max(MOST_OFF * true_ms, MOST_OFF_MS))
-                told.append(f"p{p * 100:g} {found_ms:.3f} of {true_ms:.3f}")
+                wire_ms = min(wire_ms, MOST_WIRE_MS) if p == 0.5 else wire_ms
+                off_ms = max(true_ms - found_ms, found_ms - true_ms - wire_ms)
+                errors.append(off_ms / max(MOST_OFF * true_ms, MOST_OFF_MS))
+                told.append(f"p{p * 100:g} {found_ms:.3f}, true {true_ms:.3f} + {wire_ms:.3f}")
             off.append(max(errors))
             shown.append(", ".join(told))
         middle = sorted(range(rounds), key=off.__getitem__)[rounds // 2]
         limit = f"within {MOST_OFF:.0%} or {MOST_OFF_MS * 1e3:g} µs"
         claim = f"{kind.capitalize()} delays that are known come out {limit} at p50, p99 and p99.9"
         row = Row(f"{kind} delays", "runbook", f"{shown[middle]} ms", limit)
-        yield row, _judged(claim, off[middle], "of what is allowed", 0.0, 1.0, "≤ 1", made.failed().total())
+        yield row, judged(claim, max(0.0, off[middle]), "of what is allowed", 0.0, 1.0, "≤ 1", made.failed().total())
 
 
 def _stall(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
@@ -192,7 +197,7 @@ def _stall(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
     with _stalled(server):
         made = stage.offer(duration_s=STALLED_LOAD_S, rate_per_s=STALLED_RATE_PER_S, connections=CONNECTIONS).recording
     claim = f"At {STALLED_RATE_PER_S:,} calls/s {what} shows as a p99 of {low:g} to {high:g} ms"
-    finding = _judged(claim, _p99_ms(made), "ms", low, high, f"{low:g} to {high:g} ms", made.failed().total())
+    finding = judged(claim, _p99_ms(made), "ms", low, high, f"{low:g} to {high:g} ms", made.failed().total())
     yield Row(what, "runbook, open loop", f"p99 {_p99_ms(made):.0f} ms", f"{low:g} to {high:g} ms"), finding
 
 
@@ -210,7 +215,7 @@ def _start(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part:
             continue
         took_s = time.monotonic() - began_s - load_s
         limit = f"< {most_s:g} s" if most_s else ""
-        finding = _judged(claim, took_s, "s", 0.0, most_s or INFINITE, limit, made.failed().total())
+        finding = judged(claim, took_s, "s", 0.0, most_s or INFINITE, limit, made.failed().total())
         yield Row(what, "runbook", f"{took_s:.2f} s", limit), finding
 
 
@@ -225,12 +230,29 @@ def _memory(stage: Stage, server: Embedded, rounds: int, round_s: float) -> Part
     if made.count() < MANY_CALLS:
         yield row, Finding("P-2", claim, Verdict.INCONCLUSIVE, f"only {made.count():,} calls were made: the host slowed down")
         return
-    yield row, _judged(claim, made.peak_mib, "MiB", 0.0, MOST_MEMORY_MIB, limit, made.failed().total())
+    yield row, judged(claim, made.peak_mib, "MiB", 0.0, MOST_MEMORY_MIB, limit, made.failed().total())
 
 
-def _judged(claim: str, value: float, unit: str, least: float, most: float, limit: str, wrong: int) -> Finding:
+def judged(claim: str, value: float, unit: str, least: float, most: float, limit: str, wrong: int) -> Finding:
+    """Judge a figure of the engine.
+
+    Args:
+        claim: what must hold.
+        value: the figure; not a number where too few calls tell it.
+        unit: of it.
+        least: the lowest value that holds.
+        most: the highest one.
+        limit: both in words.
+        wrong: replies that were wrong or missing; with any the claim fails.
+    """
+
     def compare() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        measured = (Measurement("measured", round(value, 3), unit, None, limit), Measurement("wrong or missing replies", wrong, "calls"))
+        measured = (
+            Measurement("measured", None if math.isnan(value) else round(value, 3), unit, None, limit),
+            Measurement("wrong or missing replies", wrong, "calls"),
+        )
+        if math.isnan(value):
+            return Verdict.INCONCLUSIVE, "too few calls to tell: give longer rounds", measured
         if wrong:
             return Verdict.FAIL, f"{wrong} replies were wrong or missing", measured
         return (Verdict.PASS, "", measured) if least <= value <= most else (Verdict.FAIL, f"it is {value:.3g} {unit}", measured)
@@ -294,4 +316,7 @@ def _csv(stage: Stage, test: str, depth: int, calls: int) -> list[str]:
             output, _ = process.communicate(timeout=120)
         finally:
             process.kill()
-    return next(line for line in output.splitlines() if line.lower().startswith(f'"{test}')).replace('"', "").split(",")
+    row = next((line for line in output.splitlines() if line.lower().startswith(f'"{test}')), None)
+    if row is None:
+        raise LoadError(f"redis-benchmark ended with status {process.returncode} and told no rate: run it by hand, or remove it from PATH")
+    return row.replace('"', "").split(",")

@@ -41,7 +41,7 @@ MOST_SERVER_BUSY = 0.5
 # Marks of what a server does in a process of its own, on our host.
 FORKING = ("fork", "rewrite", "snapshot")
 # Seconds of what is measured beside the load over bare connections, in each look.
-JITTER_S, ECHO_S, CLIENT_S = 1.2, 1.0, 3.0
+JITTER_S, ECHO_S, CLIENT_S = 1.2, 1.0, 4.0
 # The floor is not judged, so it need not be measured in each look.
 MOST_FLOORS = 3
 BARE, CLIENT = "bare connections", "cachelib"

@@ -11,10 +11,11 @@ import redis
 
 from cachelib import Config, connect
 from runbook.load import Basics, History, Outcome, engine, run
+from runbook.load.noise import cpu_seconds
 from runbook.load.offered import Offered, describe
 from runbook.load.placement import Placement, cores, placed
 from runbook.load.plan import Plan
-from runbook.load.recording import Recorder, Recording, slice_width_ns
+from runbook.load.recording import SECOND_NS, Recorder, Recording, slice_width_ns
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
 from runbook.quiet import quiet_host
@@ -31,11 +32,13 @@ class Stage:
         config: of the server.
         traffic: whose keys are filled.
         placement: which cores are used.
+        server_pid: of a server of ours; None for another's.
     """
 
     config: Config
     traffic: Traffic
     placement: Placement
+    server_pid: int | None = None
 
     def offer(self, *, duration_s: float, processes: int = 1, **more: Any) -> Offered:
         """Offer the traffic, spinning where the load has a core of its own.
@@ -53,6 +56,10 @@ class Stage:
         alone = self.placement.apart and processes <= len(self.placement.loads)
         plan = self._plan(duration_s=duration_s, **({"spin": alone} | more))
         return Offered(describe(plan, self.placement.words), engine.offer(plan, processes=processes, cores=self.placement.loads))
+
+    def server_cpu_s(self) -> float | None:
+        """Return how many seconds of CPU time a server of ours has used so far; None for another's."""
+        return None if self.server_pid is None else cpu_seconds(self.server_pid)
 
     def offer_to(self, other: Config, traffic: Traffic, *, duration_s: float, **more: Any) -> Recording:
         """Offer another traffic to another server, in the same way."""
@@ -89,10 +96,11 @@ def staged(target: Target, traffic: Traffic) -> Iterator[Stage]:
     with quiet_host(), connect(target.config) as client, placed(server_pid(target)) as placement:
         try:
             try:
+                traffic.clear(client)  # who may not delete keys should not write any
                 traffic.fill(client)
             except redis.RedisError as error:
-                raise LoadError(f"the keys of the load could not be written: {error}") from error
-            yield Stage(target.config, traffic, placement)
+                raise LoadError(f"the keys of the load could not be written and deleted: {error}") from error
+            yield Stage(target.config, traffic, placement, server_pid(target))
         finally:
             with contextlib.suppress(redis.RedisError):  # of a server that is gone no key need be deleted
                 traffic.clear(client)
@@ -119,9 +127,8 @@ def recorded(history: History, duration_s: float) -> Recording:
         else:
             recorder.error(record.operation, record.error)
     waited_ns = sum(record.service_ns for record in history)
-    return Recording(
-        recorder.slice_ns, recorder.finish(), recorder.errors, duration_s, len(history), under_way=waited_ns / 1e9 / duration_s
-    )
+    cells, under_way = recorder.finish(), waited_ns / SECOND_NS / duration_s
+    return Recording(recorder.slice_ns, cells, recorder.errors, duration_s, len(history), under_way=under_way)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@ the last rate that kept it and the first that did not; a rate keeps it if most o
 longer, so their percentiles, counted from their moments, show it.
 """
 
+import dataclasses
+import math
 import statistics
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runbook.drills.latency import MOST_LATE_MS, THRESHOLD_MS
+from runbook.drills.latency import MOST_LATE_MS, MOST_SERVER_BUSY, THRESHOLD_MS
 from runbook.drills.stage import Stage, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
@@ -33,6 +35,8 @@ HIGHEST_RATE_PER_S = 1_000_000
 RUNS, FEWEST_CALLS = 3, 2000
 # Beyond so many times the limit, or below that part of it, one run leaves no doubt.
 CLEARLY = 3.0
+# A server that uses less of its core is not what can do no more.
+FULLY_BUSY = 0.8
 CONNECTIONS, KEYS = 50, 200
 
 
@@ -50,6 +54,8 @@ class Step:
         runs: how many there were.
         disturbed: runs that left the limit while the host stalled; they count only where there are no others.
         failed: calls that failed.
+        server_busy: share of a core that the server used at the most; None for another's server.
+        offered: the load and what it measured, over all runs that count.
     """
 
     rate_per_s: float
@@ -61,6 +67,8 @@ class Step:
     runs: int
     disturbed: int
     failed: int
+    server_busy: float | None = None
+    offered: Offered | None = None
 
     @property
     def keeps_limit(self) -> bool:
@@ -91,6 +99,11 @@ class Result:
     def histories(self) -> dict[str, History]:
         """None: histograms are kept instead."""
         return {}
+
+    @property
+    def loads(self) -> dict[str, Offered]:
+        """What was measured, by name."""
+        return {f"sweep-{step.rate_per_s:.0f}": step.offered for step in self.steps if step.offered}
 
     @property
     def best(self) -> Step | None:
@@ -181,7 +194,11 @@ def limiter(beyond: Step | None) -> str:
     """Say what could do no more at the first rate that does not keep the limit."""
     if beyond is None:
         return "nothing: no rate was too high"
-    return "our own sender" if beyond.sender_is_limit else "the server"
+    if beyond.sender_is_limit:
+        return "our own sender"
+    if beyond.server_busy is not None and beyond.server_busy < FULLY_BUSY:
+        return f"unclear: the server used {beyond.server_busy:.0%} of its core"
+    return "the server"
 
 
 def judge_headroom(result: Result, from_rate_per_s: float) -> Finding:
@@ -213,11 +230,17 @@ def _step(stage: Stage, canary: Canary, rate_per_s: float, step_s: float, proces
     """Run one rate three times, unless one run leaves no doubt, and again, until a moment, for one in which the host stalled."""
     runs: list[Offered] = []
     disturbed: list[Offered] = []
+    busy: list[float | None] = []
     duration_s = max(step_s, FEWEST_CALLS / rate_per_s)
     while len(runs) < RUNS and (len(runs) + len(disturbed) < RUNS or time.monotonic() < until_s):
-        began_s = int(time.monotonic())
+        began_s = math.ceil(time.monotonic())
+        before_s = stage.server_cpu_s()
         made = stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=CONNECTIONS, arrivals="poisson", processes=processes)
-        stalls = {second for second in stalled_seconds(canary.overslept()) if second >= began_s}
+        used_s = stage.server_cpu_s()
+        busy.append(None if before_s is None or used_s is None else (used_s - before_s) / duration_s)
+        # Where the server itself keeps a core busy, or may do so, nothing is excused.
+        quiet_server = busy[-1] is not None and busy[-1] <= MOST_SERVER_BUSY
+        stalls = {second for second in stalled_seconds(canary.overslept()) if second >= began_s} if quiet_server else set()
         # A host can make a rate look too high, but never low enough.
         (disturbed if stalls and _p99(made) >= THRESHOLD_MS else runs).append(made)
         # Beyond all doubt there is no need to look again.
@@ -237,17 +260,19 @@ def _step(stage: Stage, canary: Canary, rate_per_s: float, step_s: float, proces
         len(counted),
         len(disturbed),
         merged.failed().total(),
+        max((share for share in busy if share is not None), default=None),
+        dataclasses.replace(counted[0], recording=merged),
     )
 
 
 def _doubt(beyond: Step) -> str:
-    if beyond.sender_is_limit:
-        return "our own sender was late"
-    if beyond.disturbed and not beyond.failed:
+    if beyond.failed:
+        return ""
+    if beyond.disturbed:
         return f"the host stalled in {beyond.disturbed} of its runs"
     if 0 < beyond.kept < beyond.runs:
         return "its runs disagree"
-    return ""
+    return "our own sender could do no more" if beyond.sender_is_limit else ""
 
 
 def _p99(offered: Offered) -> float:

@@ -292,7 +292,7 @@ class TestLatency:
         for layer in result.layers:
             assert sum(part or 0.0 for part in layer.parts_ms) + layer.rest_ms == pytest.approx(layer.whole_ms)
             assert all(part is None or part >= 0 for part in layer.parts_ms)
-            assert layer.parts_ms[attribution.PARTS.index("server: the command")] is not None
+            assert layer.parts_ms[attribution.PARTS.index("server: the command, at most")] is not None
 
     def test_many_connections_are_served_in_each_way(self, server: Embedded, connect_to: Connect) -> None:
         result = connections.measure(server, connections=10, rate_per_s=500, duration_s=0.6)

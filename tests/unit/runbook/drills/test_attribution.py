@@ -54,7 +54,7 @@ def test_the_parts_and_the_rest_add_up_to_the_whole(command_us: float | None) ->
 
 def test_what_could_not_be_measured_is_said_and_not_attributed() -> None:
     layers = _taken(command_us=None, jitter=Histogram())
-    assert _part(layers, "server: the command") is None
+    assert _part(layers, "server: the command, at most") is None
     assert _part(layers, "host: waking up") is None
     assert _part(layers, "wire: the rest of a TCP echo") == pytest.approx(0.1)
     assert layers.rest_ms == pytest.approx(0.06)
@@ -67,7 +67,7 @@ def test_a_slow_host_is_found_to_be_the_host() -> None:
 
 def test_a_slow_command_is_found_to_be_the_server() -> None:
     layers = _taken(bare=offered(*[5.1] * COUNT), client=_client(5.15), command_us=4900)
-    assert max(zip((part or 0 for part in layers.parts_ms), PARTS, strict=True))[1] == "server: the command"
+    assert max(zip((part or 0 for part in layers.parts_ms), PARTS, strict=True))[1] == "server: the command, at most"
 
 
 def test_too_few_calls_tell_nothing() -> None:

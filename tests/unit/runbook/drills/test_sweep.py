@@ -90,7 +90,7 @@ def test_calls_that_failed_fail_whatever_the_percentile() -> None:
 @pytest.mark.parametrize(
     ("beyond", "doubt"),
     [
-        (_step(2000, 5.0, late_ms=4.0), "our own sender was late"),
+        (_step(2000, 5.0, late_ms=4.0), "our own sender could do no more"),
         (_step(2000, 5.0, disturbed=9), "the host stalled in 9 of its runs"),
         (_step(2000, 1.1, kept=1), "its runs disagree"),
     ],

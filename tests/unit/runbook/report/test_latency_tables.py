@@ -78,7 +78,7 @@ class TestLayersTable:
             row = _row(table, number)
             parts = [float(row[name]) for name in (*PARTS, REST) if row[name] != MISSING]
             assert sum(parts) == pytest.approx(float(row["whole"]))
-        assert _row(table, 0)["server: the command"] == MISSING
+        assert _row(table, 0)["server: the command, at most"] == MISSING
 
     def test_two_runs_have_the_same_plain_text(self) -> None:
         one = _layers(0.99, 0.1, 0.2, 0.1, 0.3, 0.0, 0.05)
