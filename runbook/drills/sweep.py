@@ -47,7 +47,7 @@ class Step:
     Attributes:
         rate_per_s: offered.
         served_per_s: answered in time, in the median of the runs.
-        p50_ms: median latency from the intended start, over all runs; None where too few calls were answered.
+        p50_ms: median latency from the intended start, in the middle one of the runs; None where too few calls were answered.
         p99_ms: 99th percentile.
         late_ms: 99th percentile of how late our own sender was.
         kept: in how many of the runs p99 stayed below the limit.
@@ -249,7 +249,9 @@ def _step(stage: Stage, canary: Canary, rate_per_s: float, step_s: float, proces
     counted = runs or disturbed
     merged = together(run.recording for run in counted)
     late = estimate(merged.histogram(LATE), JUDGED)
-    p50, p99 = (estimate(merged.histogram(), p) for p in (0.5, JUDGED))
+    # Of the run in the middle, as it is the runs that are counted.
+    middle = sorted(counted, key=_p99)[len(counted) // 2].recording.histogram()
+    p50, p99 = (estimate(middle, p) for p in (0.5, JUDGED))
     return Step(
         rate_per_s,
         statistics.median(run.recording.rate_per_s for run in counted),

@@ -261,8 +261,17 @@ def test_where_every_second_stalled_it_is_inconclusive():
     assert found.left_out == ("load latency-benchmark/steady: the host stalled during 100% of the calls of b",)
 
 
+def test_a_load_that_is_too_short_to_tell_how_the_host_varies_is_not_compared():
+    found = diff(offered(1, slices=5), offered(2, 1.61, slices=5))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.left_out == (
+        "load latency-benchmark/steady: 0.5 s of a are too short to tell how the host varies, "
+        "0.5 s of b are too short to tell how the host varies",
+    )
+
+
 def test_with_too_few_samples_of_everything_it_is_inconclusive():
-    few = functools.partial(offered, slices=1, calls=lambda number: 15)
+    few = functools.partial(offered, slices=16, calls=lambda number: 1)
     found = diff(few(1), few(2, 1.61))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.headline == "INCONCLUSIVE: too few samples to tell anything"
