@@ -8,17 +8,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import redis
 
-from cachelib import Config, Refused, Unavailable, connect, deadline
+from cachelib import Config, connect
 from runbook.targets.base import Engine, TargetError, ask_engine
 from runbook.targets.binary import find_server
 from runbook.targets.port import free_port
+from runbook.targets.serving import await_serving
 from runbook.tether import tethered
 
 # The command line that the story asks for, word for word.
@@ -164,23 +164,14 @@ class Embedded:
             ) from None
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
-        patient = dataclasses.replace(self.config, pool_size=1, backoff_base_s=0.001, backoff_cap_s=0.005)
-        until_s = time.monotonic() + START_TIMEOUT_S
-        with connect(patient) as client:
-            while process.poll() is None and time.monotonic() < until_s:
-                try:
-                    with deadline(0.2):
-                        client.ping()
-                        answering = int(client.info("server")["process_id"])
-                except Unavailable:
-                    continue
-                except Refused:
-                    return  # it serves, though not us: the flags set a password
-                except redis.ResponseError as error:
-                    raise TargetError(f"{self._binary.path} answers PING with an error ({error}): is it a Redis server?") from error
-                if answering != process.pid:
-                    raise TargetError(f"{self._binary.path} started the server as a child, which can't be drilled: let it end with `exec`")
-                return
+        try:
+            answering = await_serving(self.config, timeout_s=START_TIMEOUT_S, goes_on=lambda: process.poll() is None)
+        except redis.ResponseError as error:
+            raise TargetError(f"{self._binary.path} answers PING with an error ({error}): is it a Redis server?") from error
+        if answering not in (process.pid, None, 0):
+            raise TargetError(f"{self._binary.path} started the server as a child, which can't be drilled: let it end with `exec`")
+        if answering is not None:
+            return
         status = process.poll()
         ended = f"ended at once with status {status}" if status is not None else f"did not serve within {START_TIMEOUT_S:g} s"
         if status is None:
