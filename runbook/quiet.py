@@ -9,6 +9,8 @@ from typing import IO
 
 # Names the lock file of a verification; without it nothing of ours runs beside us.
 LOCK_VARIABLE = "RUNBOOK_QUIET_LOCK"
+# Names a lock file that those share who have something to remove outside of their own process.
+CLEANUP_VARIABLE = "RUNBOOK_CLEANUP_LOCK"
 
 
 def occupy(lock_path: Path) -> IO[str]:

@@ -1,15 +1,19 @@
 """Where a Redis runs, and what may be done to it there."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 from runbook.targets.base import Engine, Pausable, Restartable, Target, TargetError
+from runbook.targets.compose import PROD, Compose
 from runbook.targets.embedded import Embedded
 from runbook.targets.remote import Remote
 
-__all__ = ["TARGETS", "Embedded", "Engine", "Pausable", "Remote", "Restartable", "Target", "TargetError", "open_target"]
+__all__ = ["TARGETS", "Compose", "Embedded", "Engine", "Pausable", "Remote", "Restartable", "Target", "TargetError", "open_target"]
 
 TARGETS: dict[str, Callable[[Mapping[str, str]], Target]] = {
     "embedded": Embedded,
+    "compose": Compose,
+    "compose-prod": functools.partial(Compose, file=PROD),
     "remote": Remote,
 }
 

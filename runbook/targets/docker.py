@@ -1,0 +1,147 @@
+"""The container engine, by way of its command line, and what its refusals mean."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from runbook.targets.base import TargetError
+
+# Of one command: an image may have to be pulled or built.
+TIMEOUT_S = 300.0
+# How long what was begun may take to end after we were interrupted.
+GRACE_S = 20.0
+
+_REFUSALS = (
+    (
+        r"permission denied while trying to connect|PermissionError\(13",
+        "this user may not talk to the Docker engine: `sudo usermod -aG docker $USER` and log in again, or run as root",
+    ),
+    (
+        r"cannot connect to the docker daemon|is the docker daemon running|error during connect|Error while fetching server API version",
+        "no Docker engine answers: start it (`sudo systemctl start docker`, or Docker Desktop), or choose another target, such as embedded",
+    ),
+    (
+        r"port is already allocated|address already in use|ports are not available",
+        "a port is taken: end what listens there, or choose another with REDIS_PORT or HEALTH_PORT",
+    ),
+    (
+        r"pull access denied|manifest (for .* not found|unknown)|/v2/.*(no such host|timeout|refused|unauthorized|deadline)|No such image"
+        r"|failed to (resolve|solve).*(image|source metadata)|TLS handshake timeout",
+        "an image is missing and can't be pulled: pull it where a registry is reached, or name another in REDIS_IMAGE or PYTHON_IMAGE",
+    ),
+    (
+        r"is already in use by container",
+        "a container's name is taken: remove the other one, or choose another name with REDIS_CONTAINER or HEALTH_CONTAINER",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """An engine that answers, and the Compose beside it; made by `find`.
+
+    Attributes:
+        environ: of every command.
+        engine: version of the engine.
+        compose: the command line that begins each command of Compose: v2's `docker compose`, else `docker-compose`.
+        compose_version: as it says.
+    """
+
+    environ: Mapping[str, str]
+    engine: str
+    compose: tuple[str, ...]
+    compose_version: str
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> Self:
+        """Look for an engine and for Compose.
+
+        Raises:
+            TargetError: a program is missing, no engine answers, or it refuses this user.
+        """
+        environ = {name: value for name, value in environ.items() if not name.startswith("COMPOSE_")}
+        path = environ.get("PATH", os.defpath)
+        if not shutil.which("docker", path=path):
+            raise TargetError("there is no program `docker`: install Docker Engine and Compose, or choose another target, such as embedded")
+        engine = _run(("docker", "version", "--format", "{{.Server.Version}}"), environ, 30.0).strip()
+        for compose in (("docker", "compose"), ("docker-compose",)):
+            if shutil.which(compose[0], path=path):
+                try:
+                    return cls(environ, engine, compose, _run((*compose, "version", "--short"), environ, 30.0).strip())
+                except TargetError:  # a `docker` without the plugin
+                    continue
+        raise TargetError("there is a Docker engine and no Compose: install the package docker-compose-plugin or docker-compose")
+
+    def run(self, *arguments: str, timeout_s: float = TIMEOUT_S) -> str:
+        """Run `docker` and return what it prints.
+
+        Raises:
+            TargetError: it failed, with its reason in the user's terms where we know it, or it took too long.
+        """
+        return _run(("docker", *arguments), self.environ, timeout_s)
+
+    def run_compose(self, *arguments: str, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> str:
+        """Run Compose with variables for its files, and return what it prints; raises as `run` does."""
+        return _run((*self.compose, *arguments), {**self.environ, **environ}, timeout_s)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Return what the engine knows of a container, an image, a network or a volume; raises `TargetError` if there is none."""
+        return dict(json.loads(self.run("inspect", name))[0])
+
+    def found(self, kind: str, *filters: str) -> list[str]:
+        """List the ids of all containers, networks or volumes that pass the filters.
+
+        Args:
+            kind: `container`, `network` or `volume`.
+            filters: as the engine writes them, such as `label=a=b`.
+        """
+        everything = ("--all",) if kind == "container" else ()
+        return self.run(kind, "ls", *everything, "--quiet", *(word for text in filters for word in ("--filter", text))).split()
+
+
+def explain(complaint: str) -> str:
+    """Say what a refusal of the engine or of Compose means for the user, and repeat its last lines."""
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    last = "\n".join(lines[-3:])[-600:]
+    for pattern, meaning in _REFUSALS:
+        if re.search(pattern, complaint, re.IGNORECASE):
+            return f"{meaning}\n{last}"
+    return last or "it failed and did not say why"
+
+
+def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> str:
+    process = subprocess.Popen(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # Out of our process group: an interrupted cell or Ctrl-C must not end it halfway.
+        start_new_session=True,
+    )
+    said = " ".join(command[:3])
+    try:
+        output, complaint = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise TargetError(f"`{said}` did not end within {timeout_s:g} s: is the Docker engine healthy?") from None
+    except BaseException:
+        # The engine finishes what it was told, so only once the command has ended is it known what there is to remove.
+        try:
+            process.communicate(timeout=GRACE_S)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        raise
+    if process.returncode:
+        raise TargetError(f"`{said}` failed: {explain(complaint or output)}")
+    return output

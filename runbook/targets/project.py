@@ -1,0 +1,141 @@
+"""What we make with Compose: all of it bears our label, and goes when we go, however we go.
+
+A project of the same name that does not bear the label (`compose/owned.yml`) is somebody else's, and is left alone.
+"""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from runbook.quiet import CLEANUP_VARIABLE, occupy
+from runbook.targets import reaper
+from runbook.targets.base import TargetError
+from runbook.targets.docker import Docker
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "compose"
+# Names a project whose volume outlives us, so that one drill can go on with the data of another.
+PROJECT_VARIABLE = "RUNBOOK_PROJECT"
+
+
+class Project:
+    """A project of Compose that is ours; `close` removes all that was made.
+
+    Args:
+        environ: may name the project in `RUNBOOK_PROJECT`; a name is made up otherwise.
+        docker: the engine.
+        file: name of the compose file.
+
+    Attributes:
+        name: of the project: that of its volume begins with it.
+        made_volume: whether the volume is made by this run; only then it is removed.
+        variables: of the compose file.
+
+    Raises:
+        TargetError: the name is impossible, or the project is somebody else's or at work.
+    """
+
+    def __init__(self, environ: Mapping[str, str], docker: Docker, file: str) -> None:
+        self._docker, self._file = docker, FOLDER / file
+        self.name = _name(environ)
+        self.variables: dict[str, str] = {}
+        self.made_volume = self._refuse_foreign()
+        self._reaper = self._start_reaper(environ)
+
+    @property
+    def label(self) -> str:
+        """The label that all of it bears."""
+        return f"{reaper.LABEL}={self.name}"
+
+    @property
+    def volume(self) -> str:
+        """Name of the volume that holds the data."""
+        return f"{self.name}_redis_data"
+
+    def compose(self, *arguments: str) -> None:
+        """Run a command of Compose on it; raises `TargetError` as `Docker.run` does."""
+        files = ("--file", str(self._file), "--file", str(FOLDER / "owned.yml"))
+        environ = {**self.variables, "COMPOSE_PROJECT_NAME": self.name}
+        self._docker.run_compose("--project-name", self.name, *files, *arguments, environ=environ)
+
+    def down(self, *, volume: bool) -> None:
+        """Remove containers and network, as `down` does; the volume too, if it is named.
+
+        Raises:
+            TargetError: the volume was not made by this run.
+        """
+        if volume and not self.made_volume:
+            raise TargetError(
+                f"the volume {self.volume} was there before this run: remove it by hand with `docker volume rm {self.volume}`"
+            )
+        self.compose("down", *(["--volumes"] if volume else []))
+
+    def close(self) -> None:
+        """Remove all that was made, the volume only if this run made it.
+
+        Raises:
+            TargetError: something could not be removed; the message names it.
+        """
+        try:
+            left = reaper.remove(self.name, self._kept)
+        except subprocess.CalledProcessError as error:
+            left = [str(error.stderr).strip()]
+        assert self._reaper.stdin
+        with contextlib.suppress(BrokenPipeError), self._reaper.stdin:
+            # A reaper that is told nothing goes on trying.
+            self._reaper.stdin.write(b"" if left else reaper.DONE)
+        if left:
+            raise TargetError(f"of the project {self.name} this is left: {', '.join(left)}; it is tried again in the background")
+        self._reaper.wait()
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return () if self.made_volume else (self.volume,)
+
+    def _refuse_foreign(self) -> bool:
+        """Tell whether the volume is ours to make, and refuse a project that is somebody else's or at work."""
+        of_project = f"label=com.docker.compose.project={self.name}"
+        if at_work := self._docker.found("container", of_project):
+            raise TargetError(
+                f"the project {self.name} has {len(at_work)} containers: another run or somebody else is at work in it; "
+                f"choose another name in {PROJECT_VARIABLE}, or unset it"
+            )
+        there = self._docker.found("volume", of_project) + self._docker.found("network", of_project)
+        ours = f"label={self.label}"
+        foreign = set(there) - set(self._docker.found("volume", ours) + self._docker.found("network", ours))
+        if foreign or self._unlabelled_volume():
+            raise TargetError(
+                f"the project {self.name} is not the runbook's: {', '.join(sorted(foreign)) or self.volume} does not bear its label; "
+                f"choose another name in {PROJECT_VARIABLE}, or unset it"
+            )
+        return not self._docker.found("volume", f"name=^{self.volume}$")
+
+    def _unlabelled_volume(self) -> bool:
+        """A volume of this name may have been made by hand, without any label."""
+        named = f"name=^{self.volume}$"
+        return bool(self._docker.found("volume", named)) and not self._docker.found("volume", named, f"label={self.label}")
+
+    def _start_reaper(self, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with contextlib.ExitStack() as opened:
+            # Who waits for this lock knows that nothing of us is left.
+            locks = [opened.enter_context(occupy(Path(environ[CLEANUP_VARIABLE])))] if environ.get(CLEANUP_VARIABLE) else []
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__, self.name, json.dumps(self._kept)],
+                env=dict(self._docker.environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[lock.fileno() for lock in locks],
+                start_new_session=True,
+            )
+
+
+def _name(environ: Mapping[str, str]) -> str:
+    named = environ.get(PROJECT_VARIABLE)
+    if named and not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", named):
+        raise TargetError(f"{PROJECT_VARIABLE} is {named!r}: takes up to 41 small letters, digits, - and _, such as drill-1")
+    return named or f"runbook-{uuid.uuid4().hex[:10]}"

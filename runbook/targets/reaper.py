@@ -1,0 +1,60 @@
+"""Removes what a compose project of ours has left, also when the process that made it was killed.
+
+Run as a program (`python reaper.py PROJECT KEEP`, with nothing but the standard library), it waits for the end of its standard input, which
+comes with the end of its parent by whatever cause, and then removes everything that bears the project's label.
+"""
+
+import json
+import subprocess
+import sys
+import time
+
+LABEL = "redis-runbook.project"
+# What is written to the reaper when there is nothing left to do.
+DONE = b"done"
+# The engine may still make what its client had asked for before it died.
+SETTLE_S = 1.0
+MOST_ROUNDS = 20
+
+
+def remove(project: str, keep: tuple[str, ...] = ()) -> list[str]:
+    """Remove all containers, networks and volumes that bear the project's label, and return what is left of them.
+
+    Args:
+        project: value of the label.
+        keep: names of volumes that stay.
+
+    Raises:
+        subprocess.CalledProcessError: the engine does not tell what there is.
+    """
+    for kind, options in (("container", ("--force", "--volumes")), ("network", ()), ("volume", ("--force",))):
+        if labelled := _labelled(kind, project, keep):
+            subprocess.run(["docker", kind, "rm", *options, *labelled], capture_output=True, check=False, start_new_session=True)
+    return [name for kind in ("container", "network", "volume") for name in _labelled(kind, project, keep)]
+
+
+def _labelled(kind: str, project: str, keep: tuple[str, ...]) -> list[str]:
+    everything = ["--all"] if kind == "container" else []
+    command = ["docker", kind, "ls", "--quiet", *everything, "--filter", f"label={LABEL}={project}"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    return [name for name in listed.stdout.split() if name not in keep]
+
+
+def main(project: str, keep: str) -> None:
+    """Wait for the parent's end; then remove, until nothing has appeared for a while."""
+    if sys.stdin.buffer.read() == DONE:
+        return
+    quiet_rounds = 0
+    for _ in range(MOST_ROUNDS):
+        try:
+            found = _labelled("container", project, ())
+            quiet_rounds = 0 if remove(project, tuple(json.loads(keep))) or found else quiet_rounds + 1
+        except subprocess.CalledProcessError:
+            quiet_rounds = 0
+        if quiet_rounds == 2:
+            return
+        time.sleep(SETTLE_S)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
