@@ -5,7 +5,7 @@ from cachelib.client import Client, connect, deadline, idempotent
 from cachelib.config import Config
 from cachelib.errors import CacheError, ConfigError, OutcomeUnknown, PoolExhausted, Refused, Unavailable
 from cachelib.events import Disconnected, Event, LogEvents, OutcomeLost, ProbeFailed, Reconnected, Retried, SlowCall
-from cachelib.health import HealthReport, Reason, check
+from cachelib.health import HealthReport, Reason, check, check_async
 from cachelib.stats import PoolStats
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SlowCall",
     "Unavailable",
     "check",
+    "check_async",
     "connect",
     "connect_async",
     "deadline",

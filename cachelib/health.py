@@ -3,7 +3,9 @@
 import enum
 import time
 import uuid
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -32,7 +34,7 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The result of `check`.
+    """The result of `check` and `check_async`.
 
     Attributes:
         live: something that speaks Redis answers.
@@ -79,25 +81,79 @@ def check(client: redis.Redis, *, timeout_s: float = 1.0) -> HealthReport:
         TypeError: the client is one of asyncio.
     """
     if isinstance(client, redis.asyncio.Redis):
-        raise TypeError("check takes a client of connect; in asyncio: await asyncio.to_thread(check, connect(config))")
+        raise TypeError("check takes a client of connect; in asyncio: await check_async(client)")
+    steps = _steps()
+    with deadline(timeout_s):
+        step = _next(steps)
+        while not isinstance(step, HealthReport):
+            try:
+                reply = client.execute_command(*step)
+            except redis.RedisError as error:
+                step = _next(steps, error=error)
+            else:
+                step = _next(steps, reply)
+    return step
+
+
+async def check_async(client: redis.asyncio.Redis, *, timeout_s: float = 1.0) -> HealthReport:
+    """Check a server as `check` does.
+
+    Args:
+        client: made by `connect_async`; with any other client the deadline is that client's own.
+        timeout_s: bound of the whole check, in seconds.
+
+    Raises:
+        TypeError: the client is none of asyncio.
+    """
+    if not isinstance(client, redis.asyncio.Redis):
+        raise TypeError("check_async takes a client of connect_async; with threads: check(client)")
+    steps = _steps()
+    with deadline(timeout_s):
+        step = _next(steps)
+        while not isinstance(step, HealthReport):
+            try:
+                reply = await client.execute_command(*step)
+            except redis.RedisError as error:
+                step = _next(steps, error=error)
+            else:
+                step = _next(steps, reply)
+    return step
+
+
+# A part of a check: yields commands, is sent the reply to each or thrown the error, and returns what it has found. Threads and asyncio
+# differ in how a command is sent, and in nothing else.
+_Found = TypeVar("_Found")
+_Command = tuple[str | int, ...]
+_Steps = Generator[_Command, Any, _Found]
+
+
+def _next(steps: _Steps[HealthReport], reply: Any = None, *, error: redis.RedisError | None = None) -> _Command | HealthReport:
+    """Hand over the reply to the last command, or the error, and return the next command, or the report after the last."""
+    try:
+        return steps.throw(error) if error else steps.send(reply)
+    except StopIteration as end:
+        report: HealthReport = end.value
+        return report
+
+
+def _steps() -> _Steps[HealthReport]:
     started_s = time.monotonic()
     live = ready = writable = False
     durable: bool | None = None
     reasons: list[Reason] = []
     detail = ""
     try:
-        with deadline(timeout_s):
-            ready = _ping(client)
-            live = True
-            if not ready:
-                reasons.append(Reason.WRONG_REPLY)
-            durable = _durable(client)
-            if durable is False:
-                reasons.append(Reason.AOF_OFF)
-            if _canary(client):
-                writable = True
-            else:
-                reasons.append(Reason.CANARY_LOST)
+        ready = yield from _ping()
+        live = True
+        if not ready:
+            reasons.append(Reason.WRONG_REPLY)
+        durable = yield from _durable()
+        if durable is False:
+            reasons.append(Reason.AOF_OFF)
+        if (yield from _canary()):
+            writable = True
+        else:
+            reasons.append(Reason.CANARY_LOST)
     except redis.RedisError as error:
         reason = _reason(error)
         live = live or reason not in (Reason.UNREACHABLE, Reason.NOT_REDIS)
@@ -106,32 +162,32 @@ def check(client: redis.Redis, *, timeout_s: float = 1.0) -> HealthReport:
     return HealthReport(live, ready, writable, durable, tuple(reasons), detail, time.monotonic() - started_s)
 
 
-def _ping(client: redis.Redis) -> bool:
+def _ping() -> _Steps[bool]:
     try:
-        return client.execute_command("PING") in (True, b"PONG", "PONG")
+        return (yield ("PING",)) in (True, b"PONG", "PONG")
     except redis.ResponseError as error:
         if _code(error) != "MISCONF":
             raise
-        # A server that can't save refuses PING too, but serves reads; that it refuses writes is found out next.
-        client.exists(CANARY_PREFIX)
-        return True
+    # A server that can't save refuses PING too, but serves reads; that it refuses writes is found out next.
+    yield ("EXISTS", CANARY_PREFIX)
+    return True
 
 
-def _durable(client: redis.Redis) -> bool | None:
+def _durable() -> _Steps[bool | None]:
     try:
-        info = client.info("persistence")
+        info = yield ("INFO", "persistence")
     except NoPermissionError:
         return None
     enabled, status = info.get("aof_enabled"), info.get("aof_last_write_status")  # a server that only resembles Redis may not say
     return None if enabled is None else bool(enabled) and status == "ok"
 
 
-def _canary(client: redis.Redis) -> bool:
+def _canary() -> _Steps[bool]:
     """Write a value under a key of its own, read it back and delete it; the key expires by itself if we die in between."""
     key, value = CANARY_PREFIX + uuid.uuid4().hex, uuid.uuid4().hex
-    client.set(key, value, px=10_000)
-    found = client.get(key)
-    client.delete(key)
+    yield ("SET", key, value, "PX", 10_000)
+    found = yield ("GET", key)
+    yield ("DEL", key)
     return found in (value, value.encode())
 
 

@@ -1,5 +1,7 @@
 """The health check against real servers, each with one thing wrong."""
 
+import asyncio
+import dataclasses
 import http.server
 import os
 import shutil
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 
-from cachelib import HealthReport, Reason, check, connect_async
+from cachelib import Config, HealthReport, Reason, check, check_async, connect_async
 from cachelib.health import CANARY_PREFIX
 from runbook.targets.embedded import Embedded
 
@@ -229,8 +232,58 @@ def test_something_that_does_not_speak_redis_is_not_live(server: Embedded, conne
 
 
 def test_client_of_asyncio_is_refused_with_advice(server: Embedded) -> None:
-    with pytest.raises(TypeError, match=r"asyncio\.to_thread"):
+    with pytest.raises(TypeError, match=r"await check_async\(client\)"):
         check(connect_async(server.config))  # type: ignore[arg-type]
+
+
+def test_client_of_threads_is_refused_in_asyncio_with_advice(server: Embedded, connect_to: Any) -> None:
+    with pytest.raises(TypeError, match=r"check\(client\)"):
+        asyncio.run(check_async(connect_to(server)))
+
+
+def checked(config: Config, timeout_s: float = 1.0) -> HealthReport:
+    async def run() -> HealthReport:
+        async with connect_async(config) as client:
+            return await check_async(client, timeout_s=timeout_s)
+
+    return asyncio.run(run())
+
+
+def test_asyncio_finds_what_threads_find(own_server: Embedded, admin: Any, connect_to: Any) -> None:
+    """The decisions are one piece of code; each of these ends it in another place."""
+    admin.execute_command("ACL", "SETUSER", "bot", "on", f">{PASSWORD}", "~*", "+@all", "-info")
+    bot = dataclasses.replace(own_server.config, username="bot", password=PASSWORD)
+    assert verdict(checked(own_server.config)) == (True, True, True, True, ())
+    assert verdict(checked(bot)) == (True, True, True, None, ())
+    assert verdict(checked(dataclasses.replace(bot, password="wr0ng"))) == (True, False, False, None, (Reason.REFUSED,))
+    admin.config_set("maxmemory", 1)
+    assert verdict(checked(own_server.config)) == (True, True, False, True, (Reason.OUT_OF_MEMORY,))
+    admin.config_set("maxmemory", 0)
+    assert not admin.keys()
+
+
+def test_asyncio_finds_that_a_server_can_not_save(own_server: Embedded, admin: Any, eventually: Any) -> None:
+    shutil.rmtree(own_server.folder)
+    admin.bgsave()
+    eventually(lambda: admin.info("persistence")["rdb_last_bgsave_status"] == "err")
+    report = checked(own_server.config)
+    assert (report.live, report.ready, report.writable, report.reasons) == (True, True, False, (Reason.DISK_FAILING,))
+
+
+@pytest.mark.parametrize("timeout_s", [0.1, 0.4])
+def test_check_in_asyncio_is_bounded_by_its_timeout(timeout_s: float, server: Embedded, paused: Any) -> None:
+    with paused(server):
+        report = checked(dataclasses.replace(server.config, deadline_s=30.0), timeout_s)
+    assert verdict(report) == (False, False, False, None, (Reason.UNREACHABLE,))
+    assert 0.9 * timeout_s <= report.duration_s < timeout_s + SLACK_S
+
+
+def test_any_client_of_asyncio_can_be_checked(server: Embedded) -> None:
+    async def run() -> HealthReport:
+        async with redis.asyncio.Redis(port=server.config.port) as client:
+            return await check_async(client)
+
+    assert asyncio.run(run()).healthy
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1])
