@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     CANARY_LOST = "canary-lost"  # a value written was not read back
     AOF_OFF = "aof-off"  # nothing written survives a restart
     SERVER_ERROR = "server-error"  # any other error reply
+    CHECK_FAILED = "check-failed"  # the check itself broke, which says nothing about the server
 
 
 @dataclass(frozen=True, slots=True)

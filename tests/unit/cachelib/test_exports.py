@@ -31,8 +31,8 @@ def test_the_imported_package_is_the_one_of_this_repository() -> None:
     assert Path(cachelib.__file__).resolve() == REPOSITORY / "cachelib" / "__init__.py"
 
 
-def test_import_pulls_in_nothing_of_the_runbook() -> None:
-    heavy = ("pandas", "matplotlib", "papermill", "IPython", "runbook")
+def test_import_pulls_in_nothing_of_the_runbook_and_of_the_health_endpoint() -> None:
+    heavy = ("pandas", "matplotlib", "papermill", "IPython", "runbook", "cachelib.asgi", "cachelib.metrics", "granian", "prometheus_client")
     program = f"import sys, cachelib; print(*[name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=30)
     assert result.stdout.split() == []
