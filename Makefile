@@ -39,6 +39,8 @@ pins: .venv/developer ## pin the requirements anew, from pyproject.toml
 		--custom-compile-command 'make pins' --extra runbook $(ARGS) pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make pins' --extra runbook --extra dev -c requirements.txt $(ARGS) pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make pins' --extra asgi -c requirements.txt $(ARGS) pyproject.toml -o compose/health/requirements.txt
 
 clean: ## remove .venv and what tools cached
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* *.egg-info
