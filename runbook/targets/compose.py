@@ -6,6 +6,7 @@ What is done to a single container is told to the engine; Compose only creates a
 import atexit
 import contextlib
 import dataclasses
+import http.client
 import os
 import secrets
 import shutil
@@ -36,6 +37,8 @@ SERVE_TIMEOUT_S = 60.0
 RESTART_TIMEOUT_S = 30.0
 # Health checks begin after one interval; a sick server is told within three.
 HEALTH_TIMEOUT_S = 45.0
+# The health endpoint's first answer, and each of its answers.
+ANSWER_TIMEOUT_S, ASK_TIMEOUT_S = 15.0, 3.0
 LOOK_S = 0.1
 LOG_LINES = 8
 
@@ -46,6 +49,14 @@ class Step:
 
     name: str
     took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the health endpoint answered: status of HTTP, or 0 and the error."""
+
+    status: int
+    text: str
 
 
 class Compose:
@@ -118,14 +129,14 @@ class Compose:
         return f"{self.project}-redis"
 
     @property
+    def health_container(self) -> str:
+        """Name of the health endpoint's container."""
+        return f"{self.project}-health"
+
+    @property
     def volume(self) -> str:
         """Name of the volume that holds the data."""
         return self._project.volume
-
-    @property
-    def health_url(self) -> str:
-        """Where the health endpoint answers, once `up_health` has started it."""
-        return f"http://127.0.0.1:{self._health_port}"
 
     @property
     def engine(self) -> Engine:
@@ -166,9 +177,28 @@ class Compose:
         Raises:
             TargetError: it could not be built, or did not start.
         """
-        with self._timed("up, health endpoint"):
+        with self._timed("build, health endpoint"):
             self._project.compose("build", "health")
+        with self._timed("up, health endpoint"):
             self._project.compose("up", "--detach", "--no-deps", "health")
+            until_s = time.monotonic() + ANSWER_TIMEOUT_S
+            while self.ask_health("/livez").status != http.HTTPStatus.OK:
+                state = self.docker.inspect(self.health_container)["State"]
+                if not state["Running"] or state["Restarting"] or time.monotonic() > until_s:
+                    raise TargetError(f"{self.health_container} is {state['Status']} and does not answer{self._tail(self.health_container)}")
+                time.sleep(LOOK_S)
+
+    def ask_health(self, path: str) -> "Answer":
+        """Ask the health endpoint, and return what it answers; the status is 0 if it does not."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._health_port, timeout=ASK_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return Answer(response.status, response.read().decode(errors="replace"))
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, repr(error))
+        finally:
+            connection.close()
 
     def start(self) -> None:
         """Start the server's container on its volume, and wait until the server serves."""
@@ -285,7 +315,7 @@ class Compose:
             "REDIS_BIND": "127.0.0.1",
             "REDIS_PORT": str(self.config.port),
             "REDIS_PASSWORD_FILE": str(self._secret),
-            "HEALTH_CONTAINER": f"{self.project}-health",
+            "HEALTH_CONTAINER": self.health_container,
             "HEALTH_BIND": "127.0.0.1",
             "HEALTH_PORT": str(self._health_port),
         }
@@ -331,9 +361,9 @@ class Compose:
         options = ("--rm", "--pid", "host", "--network", "none", "--user", "0", "--label", self._project.label, "--entrypoint", "kill")
         self.docker.run("run", *options, image, f"-{number.name.removeprefix('SIG')}", str(pid))
 
-    def _container_log(self) -> str:
+    def _container_log(self, container: str = "") -> str:
         try:
-            return self.docker.run("logs", self.container)
+            return self.docker.logs(container or self.container)
         except TargetError:  # it was removed
             return ""
 
@@ -341,8 +371,8 @@ class Compose:
         """Keep what is lost with the container."""
         self._log += self._container_log()
 
-    def _tail(self) -> str:
-        lines = self.log().splitlines()[-LOG_LINES:]
+    def _tail(self, container: str = "") -> str:
+        lines = self._container_log(container).splitlines()[-LOG_LINES:]
         return "; its log ends:\n" + ("\n".join(lines) or "(it wrote none)")
 
     @contextlib.contextmanager

@@ -90,6 +90,10 @@ class Docker:
         """Run Compose with variables for its files, and return what it prints; raises as `run` does."""
         return _run((*self.compose, *arguments), {**self.environ, **environ}, timeout_s)
 
+    def logs(self, container: str) -> str:
+        """Return what a container wrote to both of its outputs; raises `TargetError` if there is none."""
+        return _run(("docker", "logs", container), self.environ, TIMEOUT_S, complaints=subprocess.STDOUT)
+
     def inspect(self, name: str) -> dict[str, Any]:
         """Return what the engine knows of a container, an image, a network or a volume; raises `TargetError` if there is none."""
         return dict(json.loads(self.run("inspect", name))[0])
@@ -115,13 +119,13 @@ def explain(complaint: str) -> str:
     return last or "it failed and did not say why"
 
 
-def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> str:
+def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float, complaints: int = subprocess.PIPE) -> str:
     process = subprocess.Popen(
         command,
         env=dict(environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=complaints,
         text=True,
         errors="replace",
         # Out of our process group: an interrupted cell or Ctrl-C must not end it halfway.
