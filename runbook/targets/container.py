@@ -1,0 +1,98 @@
+"""One container: what the engine knows of it, what it logged, and signals that go past the engine to its process."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from runbook.targets.base import TargetError
+from runbook.targets.docker import Docker
+
+# Health checks begin after one interval; a sick server is told within three.
+HEALTH_TIMEOUT_S = 45.0
+HEALTH_LOOK_S = 0.5
+LOG_LINES = 8
+
+
+class Container:
+    """A container of a project of ours, which need not exist yet.
+
+    Args:
+        docker: the engine.
+        name: of the container.
+        label: that all of the project bears, as `name=value`.
+    """
+
+    def __init__(self, docker: Docker, name: str, label: str) -> None:
+        self.docker, self.name, self._label = docker, name, label
+
+    def inspect(self) -> dict[str, Any]:
+        """Return what the engine knows; raises `TargetError` if there is none of this name."""
+        return self.docker.inspect(self.name)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs, and does not wait to be started again."""
+        state = self.inspect()["State"]
+        return bool(state["Running"]) and not state["Restarting"]
+
+    @property
+    def exit_status(self) -> int:
+        """As a process has it: negative for a signal, of which a container tells 128 more."""
+        code = int(self.inspect()["State"]["ExitCode"])
+        return 128 - code if code > 128 else code
+
+    @property
+    def pid(self) -> int | None:
+        """The process id on this host; None if it does not run, or runs in another kernel, as with Docker Desktop."""
+        found = self.inspect()
+        pid = int(found["State"]["Pid"])
+        try:
+            return pid if pid and found["Id"] in Path(f"/proc/{pid}/cgroup").read_text() else None
+        except OSError:
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process from outside, lest the engine take it for a stop by hand (`docker kill` is one)."""
+        pid = int(self.inspect()["State"]["Pid"])
+        if not pid:
+            raise TargetError(f"{self.name} does not run: start it first")
+        if self.pid == pid:
+            with contextlib.suppress(PermissionError):
+                os.kill(pid, number)
+                return
+        # Another user's process, or another kernel's: a container that shares the processes of the engine's host may.
+        image = self.inspect()["Config"]["Image"]
+        options = ("--rm", "--pid", "host", "--network", "none", "--user", "0", "--label", self._label, "--entrypoint", "kill")
+        self.docker.run("run", *options, image, f"-{number.name.removeprefix('SIG')}", str(pid))
+
+    def health(self) -> str:
+        """Return what the engine says of its health: `starting`, `healthy` or `unhealthy`."""
+        return str(self.inspect()["State"]["Health"]["Status"])
+
+    def await_health(self, wanted: str, timeout_s: float = HEALTH_TIMEOUT_S) -> None:
+        """Wait until the engine says so.
+
+        Raises:
+            TargetError: it did not within this time; with the last probes and the last lines of the log.
+        """
+        until_s = time.monotonic() + timeout_s
+        while self.health() != wanted:
+            if time.monotonic() > until_s:
+                probes = self.inspect()["State"]["Health"]["Log"]
+                said = "; ".join(f"exit status {probe['ExitCode']}: {probe['Output'].strip()}" for probe in probes)
+                raise TargetError(f"{self.name} was not {wanted} within {timeout_s:g} s; its probes: {said or 'none yet'}; {self.tail()}")
+            time.sleep(HEALTH_LOOK_S)
+
+    def log(self) -> str:
+        """Return what it wrote to both outputs; empty if there is none of this name."""
+        try:
+            return self.docker.logs(self.name)
+        except TargetError:
+            return ""
+
+    def tail(self) -> str:
+        """Return the last lines of the log, for an error message."""
+        return "its log ends:\n" + ("\n".join(self.log().splitlines()[-LOG_LINES:]) or "(it wrote none)")
