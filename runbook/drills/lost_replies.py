@@ -72,8 +72,8 @@ def drill(target: Target, *, increments: int) -> Result:
         reason = f"the proxy that loses replies stands before a server of our own, not before a {target.name} one"
         return Result({}, (Finding(CRITERION, CLAIM, Verdict.INCONCLUSIVE, reason),))
     tallies = {}
-    with connect(target.config) as looking, Proxy(target.config.port) as proxy:
-        config = replace(target.config, port=proxy.port)
+    with connect(target.config) as looking, Proxy(target.config.port, target.config.host) as proxy:
+        config = replace(target.config, host="127.0.0.1", port=proxy.port)
         for name, counting in {OURS[0]: _threads, OURS[1]: _tasks, CONTROL: _control}.items():
             key = f"runbook:lost:{uuid.uuid4().hex}"
             tally = counting(config, key, proxy, increments)

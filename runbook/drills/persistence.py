@@ -67,7 +67,7 @@ def drill(target: Target, *, fault: str, rate_per_s: float, writers: int, before
     """
     outage = Outage(fault)
     if not isinstance(target, Restartable):
-        refusal = (f"a {target.name} target is not ours to stop: run this drill on an embedded one",)
+        refusal = (f"a {target.name} target is not ours to stop: run this drill on embedded or compose",)
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal[0]) for criterion, claim in _claims(fault).items())
         return Result(fault, outage, History([]), History([]), account(History([]), [], 0), findings)
 

@@ -79,14 +79,14 @@ class Return:
 
     Attributes:
         outage: what the fault did.
-        accepted_ns: when the server's port accepted a connection again, as seen by a watcher of its own.
+        answered_ns: when the server answered again, as seen by a watcher of its own.
         first_success_ns: when the first call succeeded after that; 0 if none did.
         attempts: of the client, during the outage.
         stalled: whether the host itself stalled around the server's return.
     """
 
     outage: Outage
-    accepted_ns: int
+    answered_ns: int
     first_success_ns: int
     attempts: tuple[Attempt, ...]
     stalled: bool = False
@@ -94,7 +94,7 @@ class Return:
     @property
     def recovery_ms(self) -> float:
         """Milliseconds from the server's return to the first success."""
-        return max(0.0, (self.first_success_ns - self.accepted_ns) / 1e6)
+        return max(0.0, (self.first_success_ns - self.answered_ns) / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def drill(
     config = target.config
     backoff_s = (config.backoff_base_s, config.backoff_cap_s)
     if not isinstance(target, Restartable):
-        refusal = f"a {target.name} target is not ours to kill: run this drill on an embedded one"
+        refusal = f"a {target.name} target is not ours to kill: run this drill on embedded or compose"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in CLAIMS.values())
         return Result(callers, History([]), History([]), History([]), (), None, backoff_s, config.deadline_s, findings=findings)
 
@@ -209,18 +209,18 @@ def drill(
         ):
             for _ in range(kills):
                 time.sleep(before_s)
-                with killed(target) as outage, _watching(config) as accepted:
+                with killed(target) as outage, _watching(config) as answered:
                     time.sleep(down_s)
-                    accepted.wanted.set()
-                accepted.thread.join()
-                watched.append((outage, accepted.at_ns))
+                    answered.wanted.set()
+                answered.thread.join()
+                watched.append((outage, answered.at_ns))
                 time.sleep(after_s)
         raw = admin.get(counting.key)
         basics.unload(admin)
         admin.unlink(counting.key)
         stalled_s = stalled_seconds(canary.overslept())
     histories = (calls.history, increments.history, looks.history)
-    returns = tuple(_return(outage, accepted_ns, histories, attempts, stalled_s) for outage, accepted_ns in watched)
+    returns = tuple(_return(outage, answered_ns, histories, attempts, stalled_s) for outage, answered_ns in watched)
     result = Result(callers, *histories, returns, int(raw or 0), backoff_s, config.deadline_s, stalled_s)
     return dataclasses.replace(result, findings=judge_result(result))
 
@@ -280,7 +280,7 @@ def judge_result(result: Result) -> tuple[Finding, ...]:
 
     def survival() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         failed = [record for record in result.basics if record.outcome is not Outcome.OK]
-        through = [r for r in result.basics if any(r.sent_ns < d.accepted_ns and r.done_ns > d.outage.down_ns for d in result.returns)]
+        through = [r for r in result.basics if any(r.sent_ns < d.answered_ns and r.done_ns > d.outage.down_ns for d in result.returns)]
         measured = (
             Measurement("failed", len(failed), "calls", len(result.basics), "= 0"),
             Measurement("waited out an outage", len(through), "calls", len(result.basics)),
@@ -312,7 +312,7 @@ def judge_result(result: Result) -> tuple[Finding, ...]:
 
     def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         during = [
-            look for look in result.looks if any(look.sent_ns < d.accepted_ns and look.done_ns > d.outage.down_ns for d in result.returns)
+            look for look in result.looks if any(look.sent_ns < d.answered_ns and look.done_ns > d.outage.down_ns for d in result.returns)
         ]
         failed = [look for look in during if look.outcome is not Outcome.OK]
         # A host that stalls is late with everything; what a caller is told does not depend on it.
@@ -348,13 +348,13 @@ def _note(attempts: list[Attempt], event: Event) -> None:
 
 
 def _return(
-    outage: Outage, accepted_ns: int, histories: Sequence[History], attempts: Sequence[Attempt], stalled_s: frozenset[int]
+    outage: Outage, answered_ns: int, histories: Sequence[History], attempts: Sequence[Attempt], stalled_s: frozenset[int]
 ) -> Return:
     answered = (r.done_ns for history in histories for r in history if r.outcome is Outcome.OK and r.done_ns > outage.down_ns)
     # A reply that was on its way when the server died is read at once, long before the server is back.
-    first_ns = min((done_ns for done_ns in answered if done_ns > accepted_ns - 20_000_000), default=0)
+    first_ns = min((done_ns for done_ns in answered if done_ns > answered_ns - 20_000_000), default=0)
     own = tuple(attempt for attempt in attempts if outage.broken_ns <= attempt.at_ns <= outage.ready_ns)
-    return Return(outage, accepted_ns, first_ns, own, bool(_seconds(accepted_ns, accepted_ns + 200_000_000) & stalled_s))
+    return Return(outage, answered_ns, first_ns, own, bool(_seconds(answered_ns, answered_ns + 200_000_000) & stalled_s))
 
 
 def _seconds(begin_ns: int, end_ns: int) -> set[int]:
@@ -362,7 +362,10 @@ def _seconds(begin_ns: int, end_ns: int) -> set[int]:
 
 
 class _Watch:
-    """When a port accepted a connection again, seen by a thread that asks each millisecond once it is `wanted`."""
+    """When a server answered again, seen by a thread that asks each millisecond once it is `wanted`.
+
+    What accepts the connection may be a proxy of a container engine, which tells nothing of the server behind it.
+    """
 
     def __init__(self, config: Config) -> None:
         self._address = (config.host, config.port)
@@ -375,8 +378,10 @@ class _Watch:
         self.wanted.wait()
         until_s = time.monotonic() + WATCH_S
         while not self.at_ns and time.monotonic() < until_s and not self.stopped.wait(0.001):
-            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1):
-                self.at_ns = time.monotonic_ns()
+            with contextlib.suppress(OSError), socket.create_connection(self._address, timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(1):
+                    self.at_ns = time.monotonic_ns()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from runbook.load.recording import SECOND_NS, Recorder, Recording, slice_width_n
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
 from runbook.quiet import quiet_host
-from runbook.targets import Embedded, Target
+from runbook.targets import Local, Target
 
 WARM_UP_S = 0.3
 
@@ -107,8 +107,8 @@ def staged(target: Target, traffic: Traffic) -> Iterator[Stage]:
 
 
 def server_pid(target: Target) -> int | None:
-    """Return the process of a server of ours; None for another's."""
-    return target.pid if isinstance(target, Embedded) else None
+    """Return the process of a server of ours; None for another's, and for one that this host can't see."""
+    return target.pid if isinstance(target, Local) else None
 
 
 def recorded(history: History, duration_s: float) -> Recording:

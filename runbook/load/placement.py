@@ -48,7 +48,7 @@ def placed(server_pid: int | None) -> Iterator[Placement]:
     """Pin the server to the first core for the length of the block, and name the last one for the load.
 
     Args:
-        server_pid: of a server of ours; None for another's, which is left where it is.
+        server_pid: of a server of ours; None for another's. That, and one that this user may not pin, is left where it is.
     """
     usable = cores()
     # Without knowing where the server runs, a load that keeps to one core could be in its way.
@@ -56,7 +56,11 @@ def placed(server_pid: int | None) -> Iterator[Placement]:
         yield Placement()
         return
     before = os.sched_getaffinity(server_pid)
-    os.sched_setaffinity(server_pid, {usable[0]})
+    try:
+        os.sched_setaffinity(server_pid, {usable[0]})
+    except PermissionError:  # it runs in a container, as another user
+        yield Placement()
+        return
     try:
         yield Placement(usable[0], tuple(reversed(usable[1:])) or (usable[0],))
     finally:

@@ -67,15 +67,15 @@ def recovery(result: reconnection.Result) -> Plot:
     def seconds(moments_ns: Iterable[int]) -> list[float]:
         return [(moment - first.outage.broken_ns) / 1e9 for moment in moments_ns]
 
-    low_s, high_s = -0.5, seconds([first.accepted_ns])[0] + 0.7
+    low_s, high_s = -0.5, seconds([first.answered_ns])[0] + 0.7
     told = seconds(look.done_ns for look in result.looks if look.outcome is not Outcome.OK)
     succeeded = seconds(record.done_ns for record in result.basics if record.outcome is Outcome.OK)
     attempts = seconds(attempt.at_ns for attempt in first.attempts)
     for lane, (moments, colour) in enumerate(((told, ORANGE), (attempts, VERMILION), (succeeded, GREEN))):
         shown = [moment for moment in moments if low_s <= moment <= high_s]
         axes.plot(shown, [lane] * len(shown), "|", color=colour, markersize=16, markeredgewidth=1.1)
-    axes.axvspan(0.0, seconds([first.accepted_ns])[0], color=VERMILION, alpha=0.10, linewidth=0)
-    axes.text(seconds([first.accepted_ns])[0] / 2, len(lanes) - 0.35, "server down", color=VERMILION, ha="center", va="center")
+    axes.axvspan(0.0, seconds([first.answered_ns])[0], color=VERMILION, alpha=0.10, linewidth=0)
+    axes.text(seconds([first.answered_ns])[0] / 2, len(lanes) - 0.35, "server down", color=VERMILION, ha="center", va="center")
     axes.set_xlim(low_s, high_s)
     alt = (
         f"{title} It was down for {first.outage.duration_s:.1f} s. The client tried {len(attempts)} times to connect, at first after a "

