@@ -1,7 +1,7 @@
 # Two commands do everything: `make verify` and `make test`. Both set up .venv first, from pinned requirements.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := cachelib runbook tests notebooks
+SOURCES := cachelib runbook tests notebooks conftest.py
 
 # The kernel of this environment, not one that the user has installed under the same name.
 export JUPYTER_PREFER_ENV_PATH = 1

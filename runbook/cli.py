@@ -20,6 +20,7 @@ from runbook.load.sockets import LoadError
 from runbook.notebooks import Notebook, UsageError
 from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
+from runbook.targets.docker import Docker
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -73,7 +74,10 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Execute one notebook."""
     notebook = notebooks.find_notebook(options.name, options.notebooks)
     job = Job(notebook, notebook.parse(_assignments(options.parameter)))
-    _check_ground(str(job.parameters.get("target", "embedded")), environ)
+    target = str(job.parameters.get("target", notebook.default_target))
+    if not notebook.applies_to(target):
+        raise UsageError(f"{notebook.name} can't be answered on the target {target}: choose {' or '.join(notebook.targets)}")
+    _check_ground(target, environ)
     runs = _execute([job], options, environ)
     _render([runs[0].folder.path])
     print(verification.findings_text(runs[0].folder))
@@ -84,9 +88,10 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Execute every notebook, and sum up."""
     _check_ground(options.target, environ)
-    jobs = [_job(notebook, options.target) for notebook in notebooks.list_notebooks(options.notebooks)]
-    if not jobs:
-        raise UsageError(f"{options.notebooks} holds no notebook")
+    found = [notebook for notebook in notebooks.list_notebooks(options.notebooks) if notebook.applies_to(options.target)]
+    if not found:
+        raise UsageError(f"{options.notebooks} holds no notebook for the target {options.target}")
+    jobs = [_job(notebook, options.target) for notebook in found]
     runs = _execute(jobs, options, environ)
     folder = verification.conclude(runs, options.target, options.runs, environ)
     _render([*(run.folder.path for run in runs), folder.path])
@@ -98,7 +103,14 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Execute the notebooks with their defaults, and put the outputs of those that pass into the notebooks themselves."""
     chosen = [notebooks.find_notebook(name, options.notebooks) for name in options.name] or notebooks.list_notebooks(options.notebooks)
-    _check_ground("embedded", environ)
+    for target in dict.fromkeys(notebook.default_target for notebook in chosen):
+        try:
+            _check_ground(target, environ)
+        except TargetError as error:
+            if options.name:
+                raise
+            chosen = [notebook for notebook in chosen if notebook.default_target != target]
+            print(f"left out what needs the target {target}: {error}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="runbook-refresh-") as scratch:
         options.runs = Path(scratch)
         runs = _execute([Job(notebook, {}) for notebook in chosen], options, environ)
@@ -214,6 +226,8 @@ def _check_ground(target: str, environ: Mapping[str, str]) -> None:
     Config.from_env(environ)
     if target == "embedded":
         find_server(environ)
+    elif target != "remote":
+        Docker.find(environ)
 
 
 def _assignments(texts: Sequence[str]) -> dict[str, str]:

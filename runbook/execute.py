@@ -20,13 +20,16 @@ from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
-from runbook.quiet import LOCK_VARIABLE, occupy
+from runbook.quiet import CLEANUP_VARIABLE, LOCK_VARIABLE, await_all, occupy
 from runbook.tether import tethered
 
 CELL_TIMEOUT_S = 300.0
 RUN_TIMEOUT_S = 600.0
 # How long an interrupted notebook may take to save what it has.
 GRACE_S = 10.0
+# How long what a killed notebook has left may take to be removed.
+CLEANUP_TIMEOUT_S = 60.0
+CLEANUP_LOCK = "cleanup.lock"
 
 # Called with the notebook's name and what just happened to it.
 Progress = Callable[[str, str], None]
@@ -95,6 +98,7 @@ def execute(
     After Ctrl-C the notebooks are ended, and each keeps what it had recorded; the runs say `interrupted`.
     """
     with tempfile.TemporaryDirectory(prefix="runbook-") as scratch, contextlib.ExitStack() as started:
+        started.callback(_await_cleanup, Path(scratch), progress)  # after all of them have ended, however they did
         workers: list[_Worker] = []
         interrupted = False
         try:
@@ -115,6 +119,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
     private = {
         FOLDER_VARIABLE: str(folder.path.resolve()),
         LOCK_VARIABLE: str(lock_path),
+        CLEANUP_VARIABLE: str(scratch / CLEANUP_LOCK),
         # Whatever a notebook leaves behind, were it killed, is under a folder that we remove.
         "TMPDIR": str(scratch),
         "JUPYTER_RUNTIME_DIR": str(scratch),
@@ -197,6 +202,11 @@ def _end(workers: Sequence[_Worker]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
+
+
+def _await_cleanup(scratch: Path, progress: Progress) -> None:
+    if not await_all(scratch / CLEANUP_LOCK, CLEANUP_TIMEOUT_S):
+        progress("runbook", f"what a notebook left is not removed after {CLEANUP_TIMEOUT_S:g} s; that goes on in the background")
 
 
 def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, interrupted: bool) -> Run:

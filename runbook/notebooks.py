@@ -75,6 +75,7 @@ class Notebook:
         question: the paragraph that begins with **Question.**, in one line
         parameters: what it takes.
         measures: whether nothing else of ours may be at work while it measures.
+        targets: on which it can answer its question; empty for all.
     """
 
     name: str
@@ -83,6 +84,16 @@ class Notebook:
     question: str
     parameters: tuple[Parameter, ...]
     measures: bool
+    targets: tuple[str, ...] = ()
+
+    def applies_to(self, target: str) -> bool:
+        """Tell whether it can answer its question on this target."""
+        return not self.targets or target in self.targets
+
+    @property
+    def default_target(self) -> str:
+        """The target that it takes if it is told none."""
+        return next((str(parameter.default) for parameter in self.parameters if parameter.name == "target"), "embedded")
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Value]:
         """Check parameters given as text, and turn them into values.
@@ -137,6 +148,7 @@ def read_notebook(path: Path) -> Notebook:
         question=" ".join(question[1].split()) if question else "",
         parameters=_declared(_source(declared[0])) if declared else (),
         measures=bool(_metadata(path).get("measures", False)),
+        targets=tuple(_metadata(path).get("targets", ())),
     )
 
 

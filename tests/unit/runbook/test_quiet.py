@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook.quiet import LOCK_VARIABLE, occupy, quiet_host
+from runbook.quiet import LOCK_VARIABLE, await_all, occupy, quiet_host
 
 HOLD = """
 import sys
@@ -145,3 +145,11 @@ def test_a_measurement_that_fails_gives_the_host_back(lock: Path, measure: Calla
     with pytest.raises(ZeroDivisionError), quiet_host({LOCK_VARIABLE: str(lock)}):
         raise ZeroDivisionError
     assert measure().measuring.wait(30)
+
+
+def test_the_end_waits_for_what_others_still_remove(lock: Path, busy: Callable[[], subprocess.Popen[str]]) -> None:
+    assert await_all(lock, timeout_s=0.0)
+    remover = busy()
+    assert not await_all(lock, timeout_s=0.1)
+    remover.kill()
+    assert await_all(lock, timeout_s=30.0)

@@ -1,0 +1,45 @@
+"""Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error."""
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from runbook.notebooks import FOLDER, read_notebook
+from runbook.targets import TargetError
+from runbook.targets.docker import Docker
+
+# Set to anything where nothing may be left out, as in CI.
+REQUIRE_VARIABLE = "RUNBOOK_REQUIRE_ENGINE"
+COMPOSE_TESTS = Path(__file__).parent / "tests" / "compose"
+
+left_out: list[str] = []
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not (collection_path == COMPOSE_TESTS or _needs_engine(collection_path)) or not (reason := _no_engine()):
+        return None
+    if os.environ.get(REQUIRE_VARIABLE):
+        raise pytest.UsageError(f"{REQUIRE_VARIABLE} is set, and {reason}")
+    left_out.append(str(collection_path.relative_to(config.rootpath)))
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if left_out:
+        terminalreporter.write_line(f"left out {', '.join(sorted(left_out))}: {_no_engine().splitlines()[0]}")
+
+
+def _needs_engine(path: Path) -> bool:
+    return path.suffix == ".ipynb" and path.parent == FOLDER and read_notebook(path).default_target.startswith("compose")
+
+
+@functools.cache
+def _no_engine() -> str:
+    """Say why there is no engine; empty if there is one."""
+    try:
+        Docker.find(os.environ)
+    except TargetError as error:
+        return str(error)
+    return ""
