@@ -1,6 +1,6 @@
-"""Does the Redis keep what it acknowledged, when its process is stopped or killed under load?
+"""Does the Redis keep what it acknowledged, when its process is stopped or killed, or its container replaced, under load?
 
-Promise: after SIGTERM nothing is lost. After SIGKILL at most the newest two seconds are (Redis holds back a write for up to two seconds
+Promise: where the server may close its files, nothing is lost. After SIGKILL at most the newest two seconds are (Redis holds back a write for up to two seconds
 while an fsync is in flight: `aof.c`, `flushAppendOnlyFile`), and never one out of the middle.
 """
 
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from cachelib import connect
 from runbook.drills.checkers import Account, account
-from runbook.drills.faults import FAULTS, Outage
+from runbook.drills.faults import ABILITIES, FAULTS, Outage
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Outcome, Ping, Record, collector_off
-from runbook.targets import Restartable, Target
+from runbook.targets import Contained, Target
 
-LOSS_WINDOW_S = {"SIGTERM": 0.0, "SIGKILL": 2.0}
 # How late a caller may get its error after its deadline.
 GRACE_S = 0.05
 # Fewer writes on either side of the outage say nothing.
@@ -28,12 +27,38 @@ LOOK_DEADLINE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One outage under load.
+class Promise:
+    """What is promised for a fault.
 
     Attributes:
-        fault: name of the signal.
-        outage: what the fault did.
+        criterion: which the data that are kept decide.
+        after: what has happened afterwards, in the words of a claim.
+        cause: what keeps the server away meanwhile, in the words of a claim.
+        window_s: the newest writes that may be lost, in seconds.
+    """
+
+    criterion: str
+    after: str
+    cause: str
+    window_s: float
+
+
+PROMISES = {
+    "SIGTERM": Promise("I-4", "SIGTERM and a restart", "SIGTERM", 0.0),
+    "SIGKILL": Promise("I-4", "SIGKILL and a restart", "SIGKILL", 2.0),
+    "recreation": Promise("AC-3", "the container's recreation", "the recreation", 0.0),
+    "removal": Promise("AC-3", "the removal of container and network by `down`, and `up`,", "the removal", 0.0),
+    "crash": Promise("I-4", "a crash and the restart by the engine's policy", "the crash", 2.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One outage under load, or several of the same kind.
+
+    Attributes:
+        fault: its name, one of `PROMISES`.
+        outage: what the fault did; of several the last, with the doubts of all.
         writes: every append to the ledger.
         looks: every PING of a caller with a short deadline.
         account: what became of the appends.
@@ -53,22 +78,31 @@ class Result:
         return {f"{self.fault.lower()}-writes": self.writes, f"{self.fault.lower()}-looks": self.looks}
 
 
-def drill(target: Target, *, fault: str, rate_per_s: float, writers: int, before_s: float, down_s: float, after_s: float) -> Result:
+def drill(
+    target: Target, *, fault: str, rate_per_s: float, writers: int, before_s: float, down_s: float, after_s: float, times: int = 1
+) -> Result:
     """Append to a ledger, end the server meanwhile, start it again, read the ledger and account for every append.
 
     Args:
-        target: which server; one that can't be restarted by us gives INCONCLUSIVE findings.
-        fault: `SIGTERM` or `SIGKILL`.
+        target: which server; one to which we can't do this gives INCONCLUSIVE findings.
+        fault: one of `PROMISES`.
         rate_per_s: appends a second, of all writers together.
         writers: how many callers append; each numbers its own appends.
         before_s: seconds of load before the fault.
-        down_s: seconds for which the server stays down.
+        down_s: seconds for which the server stays down; an engine's policy does not wait for them.
         after_s: seconds of load after it serves again.
+        times: how often, all within one load; more than once only where nothing may be lost, since a window has one end.
+
+    Raises:
+        ValueError: it can't be done so many times.
     """
+    if times < 1 or (times > 1 and PROMISES[fault].window_s):
+        raise ValueError(f"{fault} can't be done {times} times within one load")
     outage = Outage(fault)
-    if not isinstance(target, Restartable):
-        refusal = (f"a {target.name} target is not ours to stop: run this drill on embedded or compose",)
-        findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal[0]) for criterion, claim in _claims(fault).items())
+    if not isinstance(target, ABILITIES[fault]):
+        where = "compose" if ABILITIES[fault] is Contained else "embedded or compose"
+        refusal = f"a {target.name} target is not ours to stop: run this drill on {where}"
+        findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in _claims(fault).items())
         return Result(fault, outage, History([]), History([]), account(History([]), [], 0), findings)
 
     key = f"runbook:ledger:{uuid.uuid4().hex}"
@@ -80,11 +114,15 @@ def drill(target: Target, *, fault: str, rate_per_s: float, writers: int, before
             Load(looker, Ping(), rate_per_s=LOOKS_PER_S, workers=1) as looking,
         ):
             time.sleep(before_s)
-            with FAULTS[fault](target) as outage:
-                time.sleep(down_s)
-            time.sleep(after_s)
+            doubts: tuple[str, ...] = ()
+            for _ in range(times):
+                with FAULTS[fault](target) as outage:
+                    time.sleep(down_s)
+                time.sleep(after_s)
+                doubts += outage.doubts
         present = [value.decode() for value in client.lrange(key, 0, -1)]
         client.unlink(key)
+    outage.doubts = doubts
     found = account(load.history, present, outage.down_ns)
     return Result(fault, outage, load.history, looking.history, found, judge_result(fault, outage, load.history, looking.history, found))
 
@@ -96,14 +134,14 @@ def judge_result(fault: str, outage: Outage, writes: History, looks: History, fo
     def durability() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         measured = (
             Measurement("acknowledged writes lost", len(found.lost), "writes", found.acknowledged, _promise(fault)),
-            Measurement("window of the loss", round(found.lost_window_s, 3), "s", None, f"≤ {LOSS_WINDOW_S[fault]:g} s"),
+            Measurement("window of the loss", round(found.lost_window_s, 3), "s", None, f"≤ {PROMISES[fault].window_s:g} s"),
             Measurement("duplicated", len(found.duplicated), "writes", found.acknowledged, "= 0"),
             Measurement("phantom", len(found.phantom), "writes", found.acknowledged, "= 0"),
             Measurement("out of order", len(found.out_of_order), "writes", found.acknowledged, "= 0"),
             Measurement("outcome unknown", found.unknown, "writes", found.attempted),
         )
         problems = list(found.corrupt)
-        if (found.lost and found.lost_window_s > LOSS_WINDOW_S[fault]) or (fault == "SIGTERM" and found.lost):
+        if found.lost and (found.lost_window_s > PROMISES[fault].window_s or not PROMISES[fault].window_s):
             problems.insert(
                 0,
                 f"{len(found.lost)} of {found.acknowledged} acknowledged writes lost, over {found.lost_window_s:.2f} s, "
@@ -187,17 +225,17 @@ def control() -> tuple[Finding, ...]:
 
 
 def _claims(fault: str) -> dict[str, str]:
-    window_s = LOSS_WINDOW_S[fault]
-    loss = f"only writes of the last {window_s:g} s may be lost" if window_s else "no acknowledged write is lost"
+    promise = PROMISES[fault]
+    loss = f"only writes of the last {promise.window_s:g} s may be lost" if promise.window_s else "no acknowledged write is lost"
     return {
-        "I-4": f"After {fault} and a restart {loss}; none is doubled, invented or out of order",
-        "I-5": f"After {fault} and a restart every writer goes on by itself",
-        "I-6": f"While {fault} keeps Redis down, callers are told so by their deadline (+{GRACE_S * 1e3:g} ms)",
+        promise.criterion: f"After {promise.after} {loss}; none is doubled, invented or out of order",
+        "I-5": f"After {promise.after} every writer goes on by itself",
+        "I-6": f"While {promise.cause} keeps Redis down, callers are told so by their deadline (+{GRACE_S * 1e3:g} ms)",
     }
 
 
 def _promise(fault: str) -> str:
-    return "= 0" if fault == "SIGTERM" else f"only within {LOSS_WINDOW_S[fault]:g} s"
+    return f"only within {PROMISES[fault].window_s:g} s" if PROMISES[fault].window_s else "= 0"
 
 
 def _doubts(outage: Outage, writes: History) -> list[str]:

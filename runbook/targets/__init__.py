@@ -3,12 +3,25 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from runbook.targets.base import Engine, Local, Pausable, Restartable, Target, TargetError
+from runbook.targets.base import Contained, Engine, Local, Pausable, Restartable, Target, TargetError
 from runbook.targets.compose import PROD, Compose
 from runbook.targets.embedded import Embedded
 from runbook.targets.remote import Remote
 
-__all__ = ["TARGETS", "Compose", "Embedded", "Engine", "Local", "Pausable", "Remote", "Restartable", "Target", "TargetError", "open_target"]
+__all__ = [
+    "TARGETS",
+    "Compose",
+    "Contained",
+    "Embedded",
+    "Engine",
+    "Local",
+    "Pausable",
+    "Remote",
+    "Restartable",
+    "Target",
+    "TargetError",
+    "open_target",
+]
 
 TARGETS: dict[str, Callable[[Mapping[str, str]], Target]] = {
     "embedded": Embedded,

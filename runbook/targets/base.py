@@ -87,6 +87,40 @@ class Local(Protocol):
         ...
 
 
+@runtime_checkable
+class Contained(Protocol):
+    """The abilities of a server in a container that an engine looks after."""
+
+    @property
+    def instance(self) -> str:
+        """What tells this container from another one of the same name."""
+        ...
+
+    def stop(self) -> int:
+        """End the server with SIGTERM and return its exit status."""
+        ...
+
+    def crash(self) -> None:
+        """Kill the server's process in such a way that the engine takes it for a crash; return when it has ended."""
+        ...
+
+    def await_restart(self) -> None:
+        """Wait until the engine has started a crashed server again, and it serves."""
+        ...
+
+    def recreate(self) -> None:
+        """Replace the container by a new one on the same data, and wait until the server serves."""
+        ...
+
+    def down(self) -> None:
+        """Remove the container and its network; the data stay."""
+        ...
+
+    def up(self) -> None:
+        """Make a container on the data that there are, and wait until the server serves."""
+        ...
+
+
 def ask_engine(client: redis.Redis, found_by: str) -> Engine:
     """Ask a server for its product and version with INFO."""
     info = client.info("server")

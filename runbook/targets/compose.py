@@ -35,7 +35,7 @@ STAND_IN_LABEL = "redis-runbook.stand-in"
 
 SERVE_TIMEOUT_S = 60.0
 RESTART_TIMEOUT_S = 30.0
-LOOK_S = 0.1
+LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Compose:
         self.name = "compose" if file == DEV else "compose-prod"
         self.steps: list[Step] = []
         self._log = ""
+        self._crashed = 0
         self._closed = False
         behaviour = Config.from_env(environ)
         self.docker = Docker.find(environ)
@@ -119,6 +120,11 @@ class Compose:
     def volume(self) -> str:
         """Name of the volume that holds the data."""
         return self._project.volume
+
+    @property
+    def instance(self) -> str:
+        """Id of the server's container; a recreation changes it."""
+        return str(self.container.inspect()["Id"])
 
     @property
     def engine(self) -> Engine:
@@ -180,16 +186,23 @@ class Compose:
         return self.container.exit_status
 
     def crash(self) -> None:
-        """Kill the server's process behind the engine's back, so that the restart policy acts, and wait until it serves again.
+        """Kill the server's process behind the engine's back, so that the restart policy acts; return when it has ended."""
+        before = self.container.inspect()
+        self._crashed = int(before["RestartCount"])
+        with self._timed("crash"):
+            self.container.signal(signal.SIGKILL)
+            while (now := self.container.inspect())["State"]["StartedAt"] == before["State"]["StartedAt"] and now["State"]["Running"]:
+                time.sleep(LOOK_S)
+
+    def await_restart(self) -> None:
+        """Wait until the restart policy has started a crashed server again, and it serves.
 
         Raises:
-            TargetError: the engine did not start it again within 30 s.
+            TargetError: the engine did not start it within 30 s.
         """
-        before = self.container.inspect()
-        with self._timed("crash and restart by the policy"):
-            self.container.signal(signal.SIGKILL)
+        with self._timed("restart by the policy"):
             until_s = time.monotonic() + RESTART_TIMEOUT_S
-            while (now := self.container.inspect())["RestartCount"] == before["RestartCount"] or not now["State"]["Running"]:
+            while (now := self.container.inspect())["RestartCount"] == self._crashed or not now["State"]["Running"]:
                 if time.monotonic() > until_s:
                     raise TargetError(
                         f"{self.container.name} was not started again within {RESTART_TIMEOUT_S:g} s; {self.container.tail()}"

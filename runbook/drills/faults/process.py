@@ -16,7 +16,7 @@ class Outage:
     """What a fault did, filled in as it happens; times are of `time.monotonic_ns`.
 
     Attributes:
-        fault: name of the signal.
+        fault: its name, such as SIGKILL.
         broken_ns: just before the signal.
         down_ns: when the process had ended.
         ready_ns: when the server served again; 0 until then.
@@ -38,39 +38,49 @@ class Outage:
 @contextlib.contextmanager
 def stopped(target: Target) -> Iterator[Outage]:
     """End the server with SIGTERM, so that it may close its files; start it again at the end of the block."""
-    with _ended(target, signal.SIGTERM, 0) as outage:
+    assert isinstance(target, Restartable)
+    with ended(target, "SIGTERM", end=target.stop, status=0, heal=target.start) as outage:
         yield outage
 
 
 @contextlib.contextmanager
 def killed(target: Target) -> Iterator[Outage]:
     """End the server with SIGKILL, which it can't notice; start it again at the end of the block."""
-    with _ended(target, signal.SIGKILL, -signal.SIGKILL) as outage:
+    assert isinstance(target, Restartable)
+    with ended(target, "SIGKILL", end=target.kill, status=-signal.SIGKILL, heal=target.start) as outage:
         yield outage
 
 
 @contextlib.contextmanager
-def _ended(target: Target, signal_number: signal.Signals, expected_status: int) -> Iterator[Outage]:
-    assert isinstance(target, Restartable)
-    end: Callable[[], int] = {signal.SIGTERM: target.stop, signal.SIGKILL: target.kill}[signal_number]
-    before = _run_id(target.config)
-    outage = Outage(signal_number.name, broken_ns=time.monotonic_ns())
+def ended(target: Target, fault: str, *, end: Callable[[], int], status: int, heal: Callable[[], None]) -> Iterator[Outage]:
+    """End the server, and let another one serve at the end of the block.
+
+    Args:
+        target: which server.
+        fault: name of the fault.
+        end: ends it, and returns its exit status.
+        status: that it should end with.
+        heal: returns when the next one serves.
+    """
+    before = run_id(target.config)
+    outage = Outage(fault, broken_ns=time.monotonic_ns())
     try:
-        status = end()
+        found = end()
         outage.down_ns = time.monotonic_ns()
-        if status != expected_status:
-            outage.doubts += (f"the server ended with status {status} instead of {expected_status}",)
+        if found != status:
+            outage.doubts += (f"the server ended with status {found} instead of {status}",)
         if _listens(target.config):
             outage.doubts += ("its port still accepted connections after it ended",)
         yield outage
     finally:
-        target.start()
+        heal()
         outage.ready_ns = time.monotonic_ns()
-    if _run_id(target.config) == before:
+    if run_id(target.config) == before:
         outage.doubts += ("the same server process answers as before",)
 
 
-def _run_id(config: Config) -> str:
+def run_id(config: Config) -> str:
+    """Ask for what tells this start of the server from another."""
     with connect(config) as client:
         return str(client.info("server")["run_id"])
 
