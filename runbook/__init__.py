@@ -7,16 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.drills import connections, latency, lost_replies, persistence, reconnection, setup, speed, sweep
+    from runbook.drills import connections, deployment, latency, lost_replies, persistence, reconnection, setup, speed, stall, sweep
     from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
     from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
     from runbook.report.plots import ratios, recovery, timeline
-    from runbook.report.tables import account_table, lost_replies_table, returns_table, speed_table
+    from runbook.report.tables import account_table, findings_table, lost_replies_table, returns_table, speed_table, steps_table
     from runbook.session import open  # noqa: A004
 
 __all__ = [
     "account_table",
     "connections",
+    "deployment",
+    "findings_table",
     "heat_map",
     "latency",
     "layers",
@@ -36,6 +38,8 @@ __all__ = [
     "setup",
     "speed",
     "speed_table",
+    "stall",
+    "steps_table",
     "sweep",
     "sweep_table",
     "timeline",
@@ -44,6 +48,8 @@ __all__ = [
 _HOMES = {
     "account_table": "runbook.report.tables",
     "connections": "runbook.drills",
+    "deployment": "runbook.drills",
+    "findings_table": "runbook.report.tables",
     "heat_map": "runbook.report.latency_plots",
     "latency": "runbook.drills",
     "layers": "runbook.report.latency_plots",
@@ -63,6 +69,8 @@ _HOMES = {
     "setup": "runbook.drills",
     "speed": "runbook.drills",
     "speed_table": "runbook.report.tables",
+    "stall": "runbook.drills",
+    "steps_table": "runbook.report.tables",
     "sweep": "runbook.drills",
     "sweep_table": "runbook.report.latency_tables",
     "timeline": "runbook.report.plots",

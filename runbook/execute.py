@@ -85,7 +85,7 @@ def execute(
     cell_timeout_s: float = CELL_TIMEOUT_S,
     run_timeout_s: float = RUN_TIMEOUT_S,
 ) -> list[Run]:
-    """Execute notebooks side by side; what measures waits until the others are done.
+    """Execute notebooks side by side; what measures waits until those that are busy have ended.
 
     Args:
         jobs: what to execute.
@@ -131,7 +131,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
     with contextlib.ExitStack() as opened:
         complaints = opened.enter_context((scratch / f"{folder.name}.stderr").open("w+", errors="replace"))
         # The worker inherits the lock, so the host counts as busy until it ends, by whatever cause.
-        locks = [] if job.notebook.measures else [opened.enter_context(occupy(lock_path))]
+        locks = [] if job.notebook.takes_turns else [opened.enter_context(occupy(lock_path))]
         process = subprocess.Popen(
             tethered([sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)]),
             env={**environ, **private},

@@ -74,7 +74,7 @@ class Notebook:
         title: its first heading.
         question: the paragraph that begins with **Question.**, in one line
         parameters: what it takes.
-        measures: whether nothing else of ours may be at work while it measures.
+        takes_turns: whether it says by itself when the host has to be quiet for it, and when it is busy, instead of being always busy.
         targets: on which it can answer its question; empty for all.
     """
 
@@ -83,7 +83,7 @@ class Notebook:
     title: str
     question: str
     parameters: tuple[Parameter, ...]
-    measures: bool
+    takes_turns: bool
     targets: tuple[str, ...] = ()
 
     def applies_to(self, target: str) -> bool:
@@ -147,7 +147,7 @@ def read_notebook(path: Path) -> Notebook:
         title=title[1] if title else path.stem,
         question=" ".join(question[1].split()) if question else "",
         parameters=_declared(_source(declared[0])) if declared else (),
-        measures=bool(_metadata(path).get("measures", False)),
+        takes_turns=bool(_metadata(path).get("takes_turns", False)),
         targets=tuple(_metadata(path).get("targets", ())),
     )
 

@@ -1,7 +1,7 @@
 """Does the Redis keep what it acknowledged, when its process is stopped or killed, or its container replaced, under load?
 
-Promise: where the server may close its files, nothing is lost. After SIGKILL at most the newest two seconds are (Redis holds back a write for up to two seconds
-while an fsync is in flight: `aof.c`, `flushAppendOnlyFile`), and never one out of the middle.
+Promise: where the server may close its files, nothing is lost. After SIGKILL at most the newest two seconds are (Redis holds back a write
+for up to two seconds while an fsync is in flight: `aof.c`, `flushAppendOnlyFile`), and never one out of the middle.
 """
 
 import dataclasses
@@ -63,6 +63,7 @@ class Result:
         looks: every PING of a caller with a short deadline.
         account: what became of the appends.
         findings: the claims judged.
+        earlier: outages before the last.
     """
 
     fault: str
@@ -71,6 +72,7 @@ class Result:
     looks: History
     account: Account
     findings: tuple[Finding, ...]
+    earlier: tuple[Outage, ...] = ()
 
     @property
     def histories(self) -> dict[str, History]:
@@ -114,17 +116,18 @@ def drill(
             Load(looker, Ping(), rate_per_s=LOOKS_PER_S, workers=1) as looking,
         ):
             time.sleep(before_s)
-            doubts: tuple[str, ...] = ()
+            outages = []
             for _ in range(times):
                 with FAULTS[fault](target) as outage:
                     time.sleep(down_s)
                 time.sleep(after_s)
-                doubts += outage.doubts
+                outages.append(outage)
         present = [value.decode() for value in client.lrange(key, 0, -1)]
         client.unlink(key)
-    outage.doubts = doubts
+    outage.doubts = tuple(doubt for each in outages for doubt in each.doubts)
     found = account(load.history, present, outage.down_ns)
-    return Result(fault, outage, load.history, looking.history, found, judge_result(fault, outage, load.history, looking.history, found))
+    findings = judge_result(fault, outage, load.history, looking.history, found)
+    return Result(fault, outage, load.history, looking.history, found, findings, tuple(outages[:-1]))
 
 
 def judge_result(fault: str, outage: Outage, writes: History, looks: History, found: Account) -> tuple[Finding, ...]:

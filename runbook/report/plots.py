@@ -16,7 +16,7 @@ BIN_S = 0.1
 
 def timeline(result: persistence.Result) -> Plot:
     """Draw how many appends were acknowledged over time, the outage shaded."""
-    title = f"Who was served, before, during and after {result.fault}?"
+    title = f"Who was served, before, during and after {persistence.PROMISES[result.fault].cause}?"
     axes_labels = ("seconds since the load began", "acknowledged appends per second")
     figure, axes = canvas(title, *axes_labels)
     writes = frame(result.writes)
@@ -31,7 +31,9 @@ def timeline(result: persistence.Result) -> Plot:
     seconds = pd.Series(rate.index) * BIN_S
     axes.step(seconds, rate.to_numpy(), where="post", color=BLUE, linewidth=1.5)
     down_s, up_s = ((moment - start_ns) / 1e9 for moment in (result.outage.broken_ns, result.outage.ready_ns))
-    axes.axvspan(down_s, up_s, color=VERMILION, alpha=0.18, linewidth=0)
+    for outage in (*result.earlier, result.outage):
+        span_s = [(moment - start_ns) / 1e9 for moment in (outage.broken_ns, outage.ready_ns)]
+        axes.axvspan(*span_s, color=VERMILION, alpha=0.18, linewidth=0)
     top = float(rate.max()) * 1.15
     axes.set_ylim(0, top)
     axes.set_xlim(0, None)

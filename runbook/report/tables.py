@@ -7,6 +7,7 @@ from runbook.drills import instrument, lost_replies, persistence, reconnection, 
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
+from runbook.targets.compose import Step
 
 
 def findings_table(findings: Iterable[Finding], title: str = "What was found") -> Table:
@@ -37,7 +38,7 @@ def account_table(result: persistence.Result) -> Table:
         ("phantom", len(found.phantom), "there, and never sent"),
         ("out of order", len(found.out_of_order), "behind a later one of the same writer"),
     ]
-    title = f"Every append around {result.fault}, accounted for"
+    title = f"Every append around {persistence.PROMISES[result.fault].cause}, accounted for"
     return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
 
 
@@ -67,6 +68,15 @@ def lost_replies_table(result: lost_replies.Result) -> Table:
         rows.append((client, *(Measured(f"{number:,}") for number in numbers)))
     columns = ("client", "increments", "replies lost", "acknowledged", "outcome unknown", "counter", "applied too often")
     return Table("Increments that the server applied, and whose reply was lost", columns, rows)
+
+
+def steps_table(steps: Sequence[Step]) -> Table:
+    """Show what was done to a project of Compose, how often, and how long it took."""
+    rows: list[Sequence[str | Measured]] = []
+    for name in dict.fromkeys(step.name for step in steps):
+        took_s = [step.took_s for step in steps if step.name == name]
+        rows.append((name, str(len(took_s)), *(Measured(f"{value:.2f}") for value in (statistics.median(took_s), max(took_s)))))
+    return Table("What was done, and how long it took", ("step", "times", "median, s", "longest, s"), rows)
 
 
 def speed_table(result: speed.Result) -> Table:

@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
+import yaml
 
 from cachelib import Config, connect
 from cachelib.config import Secret
@@ -25,7 +26,7 @@ from runbook.targets.container import HEALTH_TIMEOUT_S, Container
 from runbook.targets.docker import Docker
 from runbook.targets.endpoint import HealthEndpoint
 from runbook.targets.port import free_port
-from runbook.targets.project import Project
+from runbook.targets.project import PROJECT_VARIABLE, Project
 from runbook.targets.serving import await_serving
 
 DEV, PROD = "docker-compose.yml", "docker-compose.prod.yml"
@@ -55,6 +56,7 @@ class Compose:
         file: `DEV` or `PROD`.
 
     Attributes:
+        file: the one that it was made from.
         docker: the engine.
         container: of the server.
         health_endpoint: beside it, once `up_health` has started it.
@@ -73,6 +75,7 @@ class Compose:
         self._crashed = 0
         self._closed = False
         behaviour = Config.from_env(environ)
+        self._environ, self.file = environ, file
         self.docker = Docker.find(environ)
         self._project = Project(environ, self.docker, file)
         self.folder = Path(tempfile.mkdtemp(prefix="runbook-compose-"))
@@ -257,6 +260,21 @@ class Compose:
         with self._timed(f"until {wanted}"):
             self.container.await_health(wanted, timeout_s)
         return self.steps[-1].took_s
+
+    def resolved(self) -> dict[str, Any]:
+        """Return what the compose file says for this project, as Compose understands it."""
+        return dict(yaml.safe_load(self._project.compose("config")))
+
+    def beside(self, file: str) -> "Compose":
+        """Start another project, with names, ports and a volume of its own, beside this one.
+
+        Args:
+            file: `DEV` or `PROD`.
+
+        Raises:
+            TargetError: as the constructor.
+        """
+        return Compose({name: value for name, value in self._environ.items() if name != PROJECT_VARIABLE}, file)
 
     def log(self) -> str:
         """Return what the server has logged, in all its containers; empty after `close`."""

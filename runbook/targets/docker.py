@@ -1,12 +1,14 @@
 """The container engine, by way of its command line, and what its refusals mean."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -98,6 +100,28 @@ class Docker:
     def inspect(self, name: str) -> dict[str, Any]:
         """Return what the engine knows of a container, an image, a network or a volume; raises `TargetError` if there is none."""
         return dict(json.loads(self.run("inspect", name))[0])
+
+    @contextlib.contextmanager
+    def events(self, container: str, event: str, duration_s: float) -> Iterator[Iterator[str]]:
+        """Yield what happens to a container from now on, as it happens, until so many seconds are over."""
+        now_s = time.time()
+        during = ("--since", f"{now_s:.3f}", "--until", f"{now_s + duration_s:.3f}")
+        filters = ("--filter", f"container={container}", "--filter", f"event={event}")
+        process = subprocess.Popen(
+            ["docker", "events", *during, *filters, "--format", "{{.Status}}"],
+            env=dict(self.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout
+        try:
+            yield (line.strip() for line in process.stdout)
+        finally:
+            process.kill()
+            process.communicate()
 
     def address(self) -> str:
         """Return an address of this host to publish ports at: where there is one, that of the engine's default bridge.

@@ -4,13 +4,18 @@ A project of the same name that does not bear the label (`compose/owned.yml`) is
 """
 
 import contextlib
+import dataclasses
 import json
 import re
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from runbook.quiet import CLEANUP_VARIABLE, occupy
 from runbook.targets import reaper
@@ -56,11 +61,11 @@ class Project:
         """Name of the volume that holds the data."""
         return f"{self.name}_redis_data"
 
-    def compose(self, *arguments: str) -> None:
-        """Run a command of Compose on it; raises `TargetError` as `Docker.run` does."""
+    def compose(self, *arguments: str) -> str:
+        """Run a command of Compose on it, and return what it prints; raises `TargetError` as `Docker.run` does."""
         files = ("--file", str(self._file), "--file", str(FOLDER / "owned.yml"))
         environ = {**self.variables, "COMPOSE_PROJECT_NAME": self.name}
-        self._docker.run_compose("--project-name", self.name, *files, *arguments, environ=environ)
+        return self._docker.run_compose("--project-name", self.name, *files, *arguments, environ=environ)
 
     def down(self, *, volume: bool) -> None:
         """Remove containers and network, as `down` does; the volume too, if it is named.
@@ -132,6 +137,18 @@ class Project:
                 pass_fds=[lock.fileno() for lock in locks],
                 start_new_session=True,
             )
+
+
+def read_file(docker: Docker, file: str) -> dict[str, Any]:
+    """Return what a compose file says by itself: its variables have their defaults, whatever the environment or a file `.env` says.
+
+    Raises:
+        TargetError: Compose does not understand it.
+    """
+    plain = {name: value for name, value in docker.environ.items() if not name.startswith(("REDIS_", "HEALTH_", "PYTHON_"))}
+    with tempfile.NamedTemporaryFile() as nothing:
+        arguments = ("--env-file", nothing.name, "--file", str(FOLDER / file), "config")
+        return dict(yaml.safe_load(dataclasses.replace(docker, environ=plain).run_compose(*arguments, environ={})))
 
 
 def _name(environ: Mapping[str, str]) -> str:
