@@ -16,7 +16,7 @@ PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 # Two writers, 100 appends a second in all, from the fifth second on; the server is away from 10.00 s to 10.50 s; 2 s of load behind it.
 BEGIN_S, BROKEN_S, DOWN_S, READY_S, END_S = 5.0, 10.0, 10.01, 10.5, 12.5
 
-BOTH_FAULTS = pytest.mark.parametrize("fault", ["SIGTERM", "SIGKILL"])
+EACH_FAULT = pytest.mark.parametrize("fault", list(persistence.PROMISES))
 
 
 def _ns(seconds: float) -> int:
@@ -71,8 +71,8 @@ def _judge(
     history = History(writes)
     found = account(history, _present(writes) if present is None else present, outage.down_ns)
     findings = persistence.judge_result(fault, outage, history, History(LOOKS if looks is None else looks), found)
-    assert [finding.criterion for finding in findings] == ["I-4", "I-5", "I-6"]
-    return {finding.criterion: finding for finding in findings}
+    assert [finding.criterion for finding in findings] == [persistence.PROMISES[fault].criterion, "I-5", "I-6"]
+    return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
 
 
 def _verdicts(findings: dict[str, Finding]) -> tuple[Verdict, ...]:
@@ -88,14 +88,14 @@ def _tail(writes: list[Record], seconds: float) -> list[Record]:
     return [record for record in writes if BROKEN_S - seconds <= record.sent_ns / 1e9 < BROKEN_S]
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_an_outage_that_loses_nothing_and_is_survived_passes(fault: str) -> None:
     findings = _judge(fault)
     assert _verdicts(findings) == (PASS, PASS, PASS)
     assert [finding.reason for finding in findings.values()] == ["", "", ""]
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_claims_hold_no_measured_value_and_name_the_fault(fault: str) -> None:
     """nbval compares them from run to run."""
     one, other = _judge(fault), _judge(fault, writes=_writes(gap_s=0.005), present=[])
@@ -107,7 +107,7 @@ class TestDurability:
     @pytest.mark.parametrize("seconds", [0.05, 1, 3])
     def test_any_loss_under_sigterm_fails(self, seconds: float) -> None:
         writes = _writes()
-        finding = _judge("SIGTERM", present=_without(writes, _tail(writes, seconds)))["I-4"]
+        finding = _judge("SIGTERM", present=_without(writes, _tail(writes, seconds)))["data"]
         assert finding.verdict is FAIL
         assert "acknowledged writes lost" in finding.reason
 
@@ -115,14 +115,14 @@ class TestDurability:
         """The window of a single loss is 0 s, and yet it is a loss."""
         writes = _writes()
         lost = _tail(writes, 5)[-1:]
-        finding = _judge("SIGTERM", present=_without(writes, lost))["I-4"]
+        finding = _judge("SIGTERM", present=_without(writes, lost))["data"]
         assert finding.verdict is FAIL
         assert f"1 of {len(writes)} acknowledged writes lost" in finding.reason
         assert lost[0].value in finding.reason
 
     def test_the_loss_of_the_last_second_under_sigkill_passes(self) -> None:
         writes = _writes()
-        finding = _judge("SIGKILL", present=_without(writes, _tail(writes, 1)))["I-4"]
+        finding = _judge("SIGKILL", present=_without(writes, _tail(writes, 1)))["data"]
         assert finding.verdict is PASS
         assert finding.measured[0].value == len(_tail(writes, 1))
         assert finding.measured[1].value == pytest.approx(1, abs=0.05)
@@ -130,28 +130,28 @@ class TestDurability:
     def test_the_loss_of_the_last_three_seconds_under_sigkill_fails_with_count_window_and_first(self) -> None:
         writes = _writes()
         lost = _tail(writes, 3)
-        finding = _judge("SIGKILL", present=_without(writes, lost))["I-4"]
+        finding = _judge("SIGKILL", present=_without(writes, lost))["data"]
         assert finding.verdict is FAIL
         assert finding.reason.startswith(f"{len(lost)} of {len(writes)} acknowledged writes lost, over 2.9")
         assert f"first {lost[0].value}" in finding.reason
 
     def test_the_loss_of_everything_under_sigkill_fails(self) -> None:
         writes = _writes()
-        assert _judge("SIGKILL", present=_without(writes, _tail(writes, 5)))["I-4"].verdict is FAIL
+        assert _judge("SIGKILL", present=_without(writes, _tail(writes, 5)))["data"].verdict is FAIL
 
-    @BOTH_FAULTS
+    @EACH_FAULT
     def test_a_hole_fails_however_small(self, fault: str) -> None:
         writes = _writes()
-        finding = _judge(fault, present=_without(writes, writes[100:101]))["I-4"]
+        finding = _judge(fault, present=_without(writes, writes[100:101]))["data"]
         assert finding.verdict is FAIL
         assert f"1 holes, first {writes[100].value}" in finding.reason
 
-    @BOTH_FAULTS
+    @EACH_FAULT
     def test_the_loss_of_a_write_of_the_new_server_fails(self, fault: str) -> None:
         writes = _writes()
-        assert _judge(fault, present=_without(writes, writes[-1:]))["I-4"].verdict is FAIL
+        assert _judge(fault, present=_without(writes, writes[-1:]))["data"].verdict is FAIL
 
-    @BOTH_FAULTS
+    @EACH_FAULT
     @pytest.mark.parametrize(
         ("damage", "name"),
         [
@@ -162,41 +162,41 @@ class TestDurability:
         ids=["duplicate", "phantom", "swap"],
     )
     def test_a_corrupt_ledger_fails(self, fault: str, damage, name: str) -> None:  # type: ignore[no-untyped-def]
-        finding = _judge(fault, present=damage(_present(_writes())))["I-4"]
+        finding = _judge(fault, present=damage(_present(_writes())))["data"]
         assert finding.verdict is FAIL
         assert f"1 {name}, first " in finding.reason
 
     def test_a_loss_outweighs_a_fault_that_was_not_observed(self) -> None:
         writes = _writes()
-        finding = _judge(present=_without(writes, writes[-1:]), outage=_outage("SIGTERM", "the same server answers"))["I-4"]
+        finding = _judge(present=_without(writes, writes[-1:]), outage=_outage("SIGTERM", "the same server answers"))["data"]
         assert finding.verdict is FAIL
 
-    @BOTH_FAULTS
+    @EACH_FAULT
     def test_writes_none_of_which_was_acknowledged_prove_nothing(self, fault: str) -> None:
         """A server at maxmemory refuses each of them: then none can be lost."""
         refused = [dataclasses.replace(record, outcome=Outcome.FAIL, error="OutOfMemoryError: OOM") for record in _writes()]
-        assert _judge(fault, writes=refused)["I-4"].verdict is INCONCLUSIVE
+        assert _judge(fault, writes=refused)["data"].verdict is INCONCLUSIVE
 
-    @BOTH_FAULTS
+    @EACH_FAULT
     def test_writes_none_of_which_was_acknowledged_before_the_outage_prove_nothing(self, fault: str) -> None:
         writes = [
             dataclasses.replace(record, outcome=Outcome.FAIL, error="OutOfMemoryError: OOM") if record.done_ns < _ns(BROKEN_S) else record
             for record in _writes()
         ]
-        assert _judge(fault, writes=writes)["I-4"].verdict is INCONCLUSIVE
+        assert _judge(fault, writes=writes)["data"].verdict is INCONCLUSIVE
 
     def test_unknown_outcomes_are_counted_and_are_no_loss(self) -> None:
         writes = [
             *_writes(),
             *(_write(number, 9.995, took_s=0.02, outcome=Outcome.UNKNOWN, error="OutcomeUnknown") for number in (9000, 9001)),
         ]
-        finding = _judge(writes=writes)["I-4"]
+        finding = _judge(writes=writes)["data"]
         assert finding.verdict is PASS
         assert next(m.value for m in finding.measured if m.name == "outcome unknown") == 2
 
 
 class TestReconnection:
-    @BOTH_FAULTS
+    @EACH_FAULT
     def test_a_writer_that_never_came_back_fails_and_is_named(self, fault: str) -> None:
         writes = [record for record in _writes(gap_s=0.005) if record.worker == 0 or record.done_ns < _ns(BROKEN_S)]
         finding = _judge(fault, writes=writes)["I-5"]
@@ -269,19 +269,19 @@ class TestGrace:
         assert finding.reason == "no call fell into the outage"
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_a_fault_that_was_not_observed_is_inconclusive_in_all_three_and_says_why(fault: str) -> None:
     findings = _judge(fault, outage=_outage(fault, "the same server process answers as before"))
     assert _verdicts(findings) == (INCONCLUSIVE,) * 3
     assert {finding.reason for finding in findings.values()} == {"the same server process answers as before"}
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_an_outage_that_never_took_place_is_inconclusive_in_all_three(fault: str) -> None:
     assert _verdicts(_judge(fault, outage=Outage(fault))) == (INCONCLUSIVE,) * 3
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_too_few_writes_on_one_side_are_inconclusive_and_say_how_many_are_needed(fault: str, side: str) -> None:
     before = [record for record in _writes() if record.done_ns < _ns(BROKEN_S)]
@@ -289,10 +289,10 @@ def test_too_few_writes_on_one_side_are_inconclusive_and_say_how_many_are_needed
     writes = before[-99:] + after if side == "before" else before + after[:99]
     findings = _judge(fault, writes=writes)
     assert _verdicts(findings) == (INCONCLUSIVE, INCONCLUSIVE, PASS)
-    assert findings["I-4"].reason == f"only 99 acknowledged writes {side} the outage, 100 are needed"
+    assert findings["data"].reason == f"only 99 acknowledged writes {side} the outage, 100 are needed"
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_a_hundred_writes_on_each_side_are_enough(fault: str) -> None:
     before = [record for record in _writes() if record.done_ns < _ns(BROKEN_S)]
     after = [record for record in _writes() if record.done_ns > _ns(READY_S)]
@@ -329,7 +329,7 @@ def test_the_control_finds_every_seeded_defect() -> None:
     assert findings[0].measured[0].value == findings[0].measured[0].samples
 
 
-@BOTH_FAULTS
+@EACH_FAULT
 def test_the_samples_of_a_result_are_named_for_its_fault(fault: str) -> None:
     writes, looks = History(_writes()), History(LOOKS)
     result = persistence.Result(fault, _outage(fault), writes, looks, account(writes, [], 0), ())

@@ -106,6 +106,10 @@ def test_a_slow_return_fails_and_a_stalled_one_is_left_out() -> None:
     assert finding("recovery", result(dataclasses.replace(slow, stalled=True))).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_return_in_time_counts_although_the_host_stalled() -> None:
+    assert finding("recovery", result(dataclasses.replace(returned(), stalled=True))).verdict is Verdict.PASS
+
+
 def test_a_median_above_50_ms_fails_although_none_is_above_150() -> None:
     slow = returned(first_success_ns=BACK_NS + 60 * MS)
     assert finding("recovery", result(slow, slow, returned())).verdict is Verdict.FAIL
