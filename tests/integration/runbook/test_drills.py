@@ -99,11 +99,12 @@ class TestPersistence:
         assert client.keys() == ["the application's"]
         assert _run_id(own_server) != before
 
-    def test_a_remote_server_is_not_touched_and_nothing_is_concluded(self, server: Embedded) -> None:
+    @pytest.mark.parametrize(("fault", "where"), [("SIGKILL", "embedded or compose"), ("recreation", "compose"), ("crash", "compose")])
+    def test_a_remote_server_is_not_touched_and_nothing_is_concluded(self, fault: str, where: str, server: Embedded) -> None:
         before = _run_id(server)
-        result = _drill(_remote(server), "SIGKILL")
+        result = _drill(_remote(server), fault)
         assert [finding.verdict for finding in result.findings] == [INCONCLUSIVE] * 3
-        assert {finding.reason for finding in result.findings} == {"a remote target is not ours to stop: run this drill on an embedded one"}
+        assert {finding.reason for finding in result.findings} == {f"a remote target is not ours to stop: run this drill on {where}"}
         assert _run_id(server) == before
         assert len(result.writes) == len(result.looks) == 0
 

@@ -16,6 +16,8 @@ PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 # Two writers, 100 appends a second in all, from the fifth second on; the server is away from 10.00 s to 10.50 s; 2 s of load behind it.
 BEGIN_S, BROKEN_S, DOWN_S, READY_S, END_S = 5.0, 10.0, 10.01, 10.5, 12.5
 
+LOSSLESS = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.PROMISES.items() if not promise.window_s])
+LOSSY = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.PROMISES.items() if promise.window_s])
 EACH_FAULT = pytest.mark.parametrize("fault", list(persistence.PROMISES))
 
 
@@ -104,40 +106,45 @@ def test_claims_hold_no_measured_value_and_name_the_fault(fault: str) -> None:
 
 
 class TestDurability:
+    @LOSSLESS
     @pytest.mark.parametrize("seconds", [0.05, 1, 3])
-    def test_any_loss_under_sigterm_fails(self, seconds: float) -> None:
+    def test_any_loss_fails_where_files_may_be_closed(self, seconds: float, fault: str) -> None:
         writes = _writes()
-        finding = _judge("SIGTERM", present=_without(writes, _tail(writes, seconds)))["data"]
+        finding = _judge(fault, present=_without(writes, _tail(writes, seconds)))["data"]
         assert finding.verdict is FAIL
         assert "acknowledged writes lost" in finding.reason
 
-    def test_a_single_lost_write_under_sigterm_fails_and_is_named(self) -> None:
+    @LOSSLESS
+    def test_a_single_lost_write_fails_and_is_named_where_files_may_be_closed(self, fault: str) -> None:
         """The window of a single loss is 0 s, and yet it is a loss."""
         writes = _writes()
         lost = _tail(writes, 5)[-1:]
-        finding = _judge("SIGTERM", present=_without(writes, lost))["data"]
+        finding = _judge(fault, present=_without(writes, lost))["data"]
         assert finding.verdict is FAIL
         assert f"1 of {len(writes)} acknowledged writes lost" in finding.reason
         assert lost[0].value in finding.reason
 
-    def test_the_loss_of_the_last_second_under_sigkill_passes(self) -> None:
+    @LOSSY
+    def test_the_loss_of_the_last_second_to_a_kill_passes(self, fault: str) -> None:
         writes = _writes()
-        finding = _judge("SIGKILL", present=_without(writes, _tail(writes, 1)))["data"]
+        finding = _judge(fault, present=_without(writes, _tail(writes, 1)))["data"]
         assert finding.verdict is PASS
         assert finding.measured[0].value == len(_tail(writes, 1))
         assert finding.measured[1].value == pytest.approx(1, abs=0.05)
 
-    def test_the_loss_of_the_last_three_seconds_under_sigkill_fails_with_count_window_and_first(self) -> None:
+    @LOSSY
+    def test_the_loss_of_the_last_three_seconds_to_a_kill_fails_with_count_window_and_first(self, fault: str) -> None:
         writes = _writes()
         lost = _tail(writes, 3)
-        finding = _judge("SIGKILL", present=_without(writes, lost))["data"]
+        finding = _judge(fault, present=_without(writes, lost))["data"]
         assert finding.verdict is FAIL
         assert finding.reason.startswith(f"{len(lost)} of {len(writes)} acknowledged writes lost, over 2.9")
         assert f"first {lost[0].value}" in finding.reason
 
-    def test_the_loss_of_everything_under_sigkill_fails(self) -> None:
+    @LOSSY
+    def test_the_loss_of_everything_to_a_kill_fails(self, fault: str) -> None:
         writes = _writes()
-        assert _judge("SIGKILL", present=_without(writes, _tail(writes, 5)))["data"].verdict is FAIL
+        assert _judge(fault, present=_without(writes, _tail(writes, 5)))["data"].verdict is FAIL
 
     @EACH_FAULT
     def test_a_hole_fails_however_small(self, fault: str) -> None:
