@@ -101,14 +101,21 @@ def execute(
         started.callback(_await_cleanup, Path(scratch), progress)  # after all of them have ended, however they did
         workers: list[_Worker] = []
         interrupted = False
-        try:
-            for job in jobs:
+
+        def start(chosen: Sequence[Job]) -> list[_Worker]:
+            for job in chosen:
                 workers.append(started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)))
-            _follow(workers, progress, run_timeout_s)
+            return workers[-len(chosen) :] if chosen else []
+
+        try:
+            # What takes turns has to wait anyhow, and until one of the others has ended it would only slow them.
+            at_once = [job for job in jobs if not job.notebook.takes_turns] or jobs
+            _follow(start(at_once), lambda: start([job for job in jobs if job not in at_once]), progress, run_timeout_s)
         except KeyboardInterrupt:
             interrupted = True
             progress("runbook", "interrupted: ending the notebooks and keeping what they recorded")
             _end(workers)
+        workers.sort(key=lambda worker: jobs.index(worker.job))
         return [_conclude(worker, environ, progress, interrupted) for worker in workers]
 
 
@@ -157,11 +164,17 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
                 process.stdout.close()
 
 
-def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float) -> None:
+def _follow(workers: list[_Worker], start_more: Callable[[], list[_Worker]], progress: Progress, run_timeout_s: float) -> None:
+    """Follow workers until all have ended, and those too which are started once the first has."""
     with selectors.DefaultSelector() as selector:
-        for worker in workers:
-            assert worker.process.stdout
-            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+
+        def watch(added: list[_Worker]) -> None:
+            for worker in added:
+                assert worker.process.stdout
+                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+
+        watch(workers)
+        followed, one_has_ended = list(workers), False
         while selector.get_map():
             for key, _ in selector.select(timeout=0.5):
                 worker = key.data
@@ -173,7 +186,12 @@ def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float
                     worker.process.wait()
                     worker.took_s = time.monotonic() - worker.began_s
                     progress(worker.job.notebook.name, "ended")
-            for worker in workers:
+                    if not one_has_ended:
+                        one_has_ended = True
+                        more = start_more()
+                        watch(more)
+                        followed += more
+            for worker in followed:
                 if worker.process.poll() is None and time.monotonic() - worker.began_s > run_timeout_s:
                     worker.problem = f"it took longer than {run_timeout_s:g} s"
                     _end([worker])
