@@ -313,15 +313,21 @@ class Compose:
         self._secret.chmod(0o444)
 
     def _await_serving(self) -> None:
+        states: list[dict[str, Any]] = []
+
+        def goes_on() -> bool:
+            states.append(self.container.inspect()["State"])
+            return bool(states[-1]["Running"]) and not states[-1]["Restarting"]
+
         try:
-            if await_serving(self.config, timeout_s=SERVE_TIMEOUT_S, goes_on=lambda: self.container.runs) is not None:
-                return
+            answering = await_serving(self.config, timeout_s=SERVE_TIMEOUT_S, goes_on=goes_on)
         except redis.ResponseError as error:
             raise TargetError(f"{self.container.name} answers PING with an error ({error}): is {self.image} a Redis?") from error
-        state = self.container.inspect()["State"]
-        raise TargetError(
-            f"{self.container.name} is {state['Status']} (exit status {state['ExitCode']}) and does not serve; {self.container.tail()}"
-        )
+        if answering == 0:
+            raise TargetError(f"{self.container.name} answers and refuses us: is {self.image} a Redis, and users.acl as it was?")
+        if answering is None:
+            how = f"{states[-1]['Status']} (exit status {states[-1]['ExitCode']})" if states else "out of reach"
+            raise TargetError(f"{self.container.name} is {how} and does not serve; {self.container.tail()}")
 
     def _gather_log(self) -> None:
         """Keep what is lost with the container."""

@@ -26,7 +26,7 @@ _REFUSALS = (
         "this user may not talk to the Docker engine: `sudo usermod -aG docker $USER` and log in again, or run as root",
     ),
     (
-        r"cannot connect to the docker daemon|is the docker daemon running|error during connect|Error while fetching server API version",
+        r"(cannot|couldn.t) connect to (the )?docker daemon|error during connect|Error while fetching server API version",
         "no Docker engine answers: start it (`sudo systemctl start docker`, or Docker Desktop), or choose another target, such as embedded",
     ),
     (
