@@ -5,11 +5,13 @@ set -eu
 umask 077
 
 secret=/run/secrets/redis_password
-if ! [ -r "$secret" ] || ! [ -s "$secret" ]; then
-  echo "start.sh: $secret is empty, or user $(id -u) may not read it: see 'Production' in README.md" >&2
+# A blank one would be an empty password, which everybody has; an absent file becomes a folder in the container.
+password=$(tr -d '\r\n' <"$secret") || password=
+if [ -z "$password" ]; then
+  echo "start.sh: $secret is blank or no file, or user $(id -u) may not read it: see 'Production' in README.md" >&2
   exit 1
 fi
-hash=$(tr -d '\r\n' <"$secret" | sha256sum | cut -d ' ' -f 1)
+hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
 sed "s/PASSWORD_SHA256/$hash/" /usr/local/etc/redis/users.acl >/run/redis/users.acl
 
 exec docker-entrypoint.sh "$@" --aclfile /run/redis/users.acl
