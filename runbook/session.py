@@ -53,7 +53,7 @@ def open(name: str, *, target: str = "embedded", environ: Mapping[str, str] = os
 
     Args:
         name: of the notebook.
-        target: where the Redis runs: `embedded` or `remote`.
+        target: where the Redis runs, one of `TARGETS`.
         environ: configuration of the client, choice of the server program, folder of the evidence.
 
     Raises:
