@@ -108,8 +108,8 @@ def execute(
             return workers[-len(chosen) :] if chosen else []
 
         try:
-            # What takes turns has to wait anyhow, and until one of the others has ended it would only slow them.
-            at_once = [job for job in jobs if not job.notebook.takes_turns] or jobs
+            # What measures has to wait anyhow, and until one of the others has ended it would only slow them.
+            at_once = [job for job in jobs if job.notebook.pace != "measures"] or jobs
             _follow(start(at_once), lambda: start([job for job in jobs if job not in at_once]), progress, run_timeout_s)
         except KeyboardInterrupt:
             interrupted = True
@@ -138,7 +138,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
     with contextlib.ExitStack() as opened:
         complaints = opened.enter_context((scratch / f"{folder.name}.stderr").open("w+", errors="replace"))
         # The worker inherits the lock, so the host counts as busy until it ends, by whatever cause.
-        locks = [] if job.notebook.takes_turns else [opened.enter_context(occupy(lock_path))]
+        locks = [opened.enter_context(occupy(lock_path))] if job.notebook.pace == "busy" else []
         process = subprocess.Popen(
             tethered([sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)]),
             env={**environ, **private},

@@ -74,7 +74,7 @@ class Notebook:
         title: its first heading.
         question: the paragraph that begins with **Question.**, in one line
         parameters: what it takes.
-        takes_turns: whether it says by itself when the host has to be quiet for it, and when it is busy, instead of being always busy.
+        pace: `busy` keeps the host at work; `measures` needs it quiet, and says when; `waits` says when it is busy, which is seldom.
         targets: on which it can answer its question; empty for all.
     """
 
@@ -83,7 +83,7 @@ class Notebook:
     title: str
     question: str
     parameters: tuple[Parameter, ...]
-    takes_turns: bool
+    pace: str
     targets: tuple[str, ...] = ()
 
     def applies_to(self, target: str) -> bool:
@@ -147,7 +147,7 @@ def read_notebook(path: Path) -> Notebook:
         title=title[1] if title else path.stem,
         question=" ".join(question[1].split()) if question else "",
         parameters=_declared(_source(declared[0])) if declared else (),
-        takes_turns=bool(_metadata(path).get("takes_turns", False)),
+        pace=str(_metadata(path).get("pace", "busy")),
         targets=tuple(_metadata(path).get("targets", ())),
     )
 

@@ -80,9 +80,9 @@ class TestReading:
     def test_a_notebook_without_a_tagged_cell_takes_no_parameters(self, write: Callable[..., Notebook]) -> None:
         assert write(parameters=None).parameters == ()
 
-    @pytest.mark.parametrize(("metadata", "takes_turns"), [({}, False), ({"takes_turns": True}, True), ({"order": 3}, False)])
-    def test_a_notebook_may_take_turns(self, metadata: dict[str, Any], takes_turns: bool, write: Callable[..., Notebook]) -> None:
-        assert write(**metadata).takes_turns is takes_turns
+    @pytest.mark.parametrize(("metadata", "pace"), [({}, "busy"), ({"pace": "waits"}, "waits"), ({"order": 3}, "busy")])
+    def test_a_notebook_says_what_it_does_to_the_host(self, metadata: dict[str, Any], pace: str, write: Callable[..., Notebook]) -> None:
+        assert write(**metadata).pace == pace
 
 
 class TestFinding:
