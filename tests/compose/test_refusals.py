@@ -1,10 +1,12 @@
 """What goes wrong on the way to a server in a container: each message alone says what to do, and nothing is left."""
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,21 +15,18 @@ import pytest
 from runbook.targets import TargetError
 from runbook.targets.compose import DEV, PROD, Compose
 from runbook.targets.docker import Docker, explain
-from tests.compose.conftest import ENVIRON
+from tests.compose.conftest import ENVIRON, of_project
 
 OpenCompose = Callable[..., Compose]
 
 
-def everything(docker: Docker) -> set[str]:
-    """List all that bears the label of any project of ours."""
-    return {name for kind in ("container", "network", "volume") for name in docker.found(kind, "label=redis-runbook.project")}
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left(docker: Docker) -> Iterator[None]:
-    before = everything(docker)
-    yield
-    assert everything(docker) <= before
+@pytest.fixture
+def open_compose(docker: Docker) -> Iterator[OpenCompose]:
+    """Start a project for this test alone, of which nothing may be left at its end."""
+    project = f"refusal-{uuid.uuid4().hex[:10]}"
+    with contextlib.ExitStack() as stack:
+        yield lambda file=DEV, **more: stack.enter_context(Compose(ENVIRON | {"RUNBOOK_PROJECT": project} | more, file))
+    assert not of_project(docker, project)
 
 
 @pytest.fixture
@@ -65,19 +64,13 @@ def test_no_permission() -> None:
 
 
 def test_no_compose(open_compose: OpenCompose, tmp_path: Path) -> None:
-    """An engine's own program, without a plugin beside it that could be found."""
-    if _finds_the_plugin(tmp_path):
-        pytest.skip("the plugin of this machine stands where every `docker` finds it")
-    with pytest.raises(TargetError, match="no Compose: install the package docker-compose-plugin or docker-compose"):
-        open_compose(PATH=str(tmp_path), DOCKER_CONFIG=str(tmp_path))
-
-
-def _finds_the_plugin(folder: Path) -> bool:
+    """A client without the plugin, which this machine may have where every client finds it, and no `docker-compose` beside it."""
+    client = tmp_path / "docker"
     docker = shutil.which("docker", path=ENVIRON["PATH"])
-    assert docker
-    (folder / "docker").symlink_to(docker)
-    environ = ENVIRON | {"PATH": str(folder), "DOCKER_CONFIG": str(folder)}
-    return subprocess.run(["docker", "compose", "version"], env=environ, capture_output=True, check=False).returncode == 0
+    client.write_text(f'#!/bin/sh\n[ "$1" != compose ] || exit 1\nexec {docker} "$@"\n')
+    client.chmod(0o755)
+    with pytest.raises(TargetError, match="no Compose: install the package docker-compose-plugin or docker-compose"):
+        open_compose(PATH=str(tmp_path))
 
 
 def test_a_taken_port(open_compose: OpenCompose, docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
