@@ -5,7 +5,7 @@ set -eu
 umask 077
 
 secret=/run/secrets/redis_password
-# A blank one would be an empty password, which everybody has; an absent file becomes a folder in the container.
+# Of a blank file or a folder, the hash would be that of the empty password, which everybody has.
 password=$(tr -d '\r\n' <"$secret") || password=
 if [ -z "$password" ]; then
   echo "start.sh: $secret is blank or no file, or user $(id -u) may not read it: see 'Production' in README.md" >&2
