@@ -7,9 +7,7 @@ import atexit
 import contextlib
 import dataclasses
 import secrets
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -60,7 +58,6 @@ class Compose:
         docker: the engine.
         container: of the server.
         health_endpoint: beside it, once `up_health` has started it.
-        folder: of the secret; private, removed by `close`.
         steps: what was done, and how long it took.
 
     Raises:
@@ -78,7 +75,6 @@ class Compose:
         self._environ, self.file = environ, file
         self.docker = Docker.find(environ)
         self._project = Project(environ, self.docker, file)
-        self.folder = Path(tempfile.mkdtemp(prefix="runbook-compose-"))
         password = Secret(secrets.token_hex(16)) if file == PROD else None
         address = self.docker.address()
         self.config = dataclasses.replace(
@@ -113,6 +109,11 @@ class Compose:
 
     def __repr__(self) -> str:
         return f"<Compose {self.project} at {self.config.endpoint}{', closed' if self._closed else ''}>"
+
+    @property
+    def folder(self) -> Path:
+        """That of the secret; private, and gone with the project."""
+        return self._project.folder
 
     @property
     def project(self) -> str:
@@ -289,7 +290,6 @@ class Compose:
         if not self._closed:
             self._closed = True
             atexit.unregister(self.close)
-            shutil.rmtree(self.folder, ignore_errors=True)
             self._project.close()
 
     def _variables(self, health_port: int) -> dict[str, str]:
@@ -305,7 +305,7 @@ class Compose:
 
     @property
     def _secret(self) -> Path:
-        return self.folder / "redis_password"
+        return self._project.folder / "redis_password"
 
     def _write_secret(self, password: Secret | None) -> None:
         """Write the password where the container's users can read it and, since the folder is private, no other user of the host."""

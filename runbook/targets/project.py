@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ class Project:
 
     Attributes:
         name: of the project: that of its volume begins with it.
+        folder: private; it goes with the project.
         made_volume: whether the volume is made by this run; only then it is removed.
         variables: of the compose file.
 
@@ -49,6 +51,7 @@ class Project:
         self.name = _name(environ)
         self.variables: dict[str, str] = {}
         self.made_volume = self._refuse_foreign()
+        self.folder = Path(tempfile.mkdtemp(prefix="runbook-compose-"))
         self._reaper = self._start_reaper(environ)
 
     @property
@@ -85,6 +88,7 @@ class Project:
         Raises:
             TargetError: something could not be removed; the message names it.
         """
+        shutil.rmtree(self.folder, ignore_errors=True)
         try:
             left = reaper.remove(self.name, self._kept)
         except subprocess.CalledProcessError as error:
@@ -129,7 +133,7 @@ class Project:
             # Who waits for this lock knows that nothing of us is left.
             locks = [opened.enter_context(occupy(Path(environ[CLEANUP_VARIABLE])))] if environ.get(CLEANUP_VARIABLE) else []
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", reaper.__file__, self.name, json.dumps(self._kept)],
+                [sys.executable, "-I", "-S", reaper.__file__, self.name, json.dumps(self._kept), str(self.folder)],
                 env=dict(self._docker.environ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,

@@ -1,10 +1,11 @@
 """Removes what a compose project of ours has left, also when the process that made it was killed.
 
-Run as a program (`python reaper.py PROJECT KEEP`, with nothing but the standard library), it waits for the end of its standard input, which
-comes with the end of its parent by whatever cause, and then removes everything that bears the project's label.
+Run as a program (`python reaper.py PROJECT KEEP FOLDER`, with nothing but the standard library), it waits for the end of its standard
+input, which comes with the end of its parent by whatever cause, and then removes the folder, and everything that bears the project's label.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -40,10 +41,11 @@ def _labelled(kind: str, project: str, keep: tuple[str, ...]) -> list[str]:
     return [name for name in listed.stdout.split() if name not in keep]
 
 
-def main(project: str, keep: str) -> None:
+def main(project: str, keep: str, folder: str) -> None:
     """Wait for the parent's end; then remove, until nothing has appeared for a while."""
     if sys.stdin.buffer.read() == DONE:
         return
+    shutil.rmtree(folder, ignore_errors=True)
     quiet_rounds = 0
     for _ in range(MOST_ROUNDS):
         try:

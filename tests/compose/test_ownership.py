@@ -31,7 +31,7 @@ import os, sys, time
 from runbook.targets.compose import Compose
 with Compose(os.environ) as compose:
     compose.up_health() if "health" in sys.argv else None
-    print("up", flush=True)
+    print(compose.folder, flush=True)
     time.sleep(60)
 """
 
@@ -95,11 +95,13 @@ def test_nothing_is_left_of_a_process_that_is_ended(
 ) -> None:
     with holding(project, "health") as process:
         assert process.stdout
-        assert process.stdout.readline() == "up\n"
+        folder = Path(process.stdout.readline().strip())
+        assert list(folder.iterdir()) == [folder / "redis_password"]
         assert len(of_project(docker, project)) == 4  # two containers, a network, a volume
         process.send_signal(number)
         process.wait(30)
         eventually(lambda: not of_project(docker, project), timeout_s=30.0)
+        eventually(lambda: not folder.exists())
 
 
 @pytest.mark.parametrize("after_s", [0.4, 0.7, 1.0])
