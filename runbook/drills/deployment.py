@@ -65,14 +65,10 @@ def check_container(target: Target) -> tuple[Finding, ...]:
 
     def starts() -> Judgement:
         up = next((step for step in project.steps if step.name == "up"), None)
-        measured = (
-            Measurement("from `up` until the server serves", round(up.took_s, 2) if up else None, "s"),
-            Measurement("container", project.image),
-        )
-        return judge_start(inspected, measured)
+        return judge_start(inspected, (Measurement("from up until the server serves", round(up.took_s, 2) if up else None, "s"),))
 
     def as_its_file() -> Judgement:
-        return judge_container(differences("the container", wanted, found), len(wanted))
+        return judge_container(differences("the container", wanted, found), len(wanted), project.image)
 
     def as_its_command() -> Judgement:
         asked = {name: _bytes(value) if name == "maxmemory" else value for name, value in flags(found["command"]).items()}
@@ -97,9 +93,12 @@ def judge_start(inspected: Mapping[str, object], measured: tuple[Measurement, ..
     return Verdict.PASS, "", measured
 
 
-def judge_container(wrong: tuple[Difference, ...], count: int) -> Judgement:
-    """Judge where a container differs from its file."""
-    measured = (Measurement("settings as the file has them", count - len(wrong), "settings", count, f"= {count}"),)
+def judge_container(wrong: tuple[Difference, ...], count: int, image: str) -> Judgement:
+    """Judge where a container differs from its file; the image comes first, so that a stand-in shows beside the criterion."""
+    measured = (
+        Measurement("it runs", image),
+        Measurement("settings as the file has them", count - len(wrong), "settings", count, f"= {count}"),
+    )
     return (Verdict.FAIL if wrong else Verdict.PASS), "; ".join(map(str, wrong)), measured
 
 
@@ -158,7 +157,7 @@ def judge_closed(refused: Mapping[str, bool], told: bool) -> Judgement:
     accepted = [words for words, was_refused in refused.items() if not was_refused]
     measured = (Measurement("commands refused", len(refused) - len(accepted), "commands", len(refused), f"= {len(refused)}"),)
     problems = [f"it accepts {', '.join(accepted)}"] if accepted else []
-    problems += ["`docker inspect` shows the password"] if told else []
+    problems += ["docker inspect shows the password"] if told else []
     return (Verdict.FAIL if problems else Verdict.PASS), "; ".join(problems), measured
 
 
@@ -186,7 +185,7 @@ def _apart(project: Compose, other: Compose) -> Judgement:
         return Verdict.FAIL, "a key written to one is in the other", ()
     wanted = in_file(other.resolved()["services"]["redis"])
     wrong = differences(f"the container of {other.file}", wanted, in_container(other.container.inspect(), other.project))
-    measured = (Measurement(f"{other.file}, from `up` until the server serves", round(other.steps[0].took_s, 2), "s"),)
+    measured = (Measurement(f"{other.file}, from up until the server serves", round(other.steps[0].took_s, 2), "s"),)
     if wrong:
         return Verdict.FAIL, "; ".join(map(str, wrong)), measured
     verdict, reason, _ = judge_answer(other.health_endpoint.ask("/health").text, other.health_endpoint.ask("/readyz").status)

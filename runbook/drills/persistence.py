@@ -47,7 +47,7 @@ PROMISES = {
     "SIGTERM": Promise("I-4", "SIGTERM and a restart", "SIGTERM", 0.0),
     "SIGKILL": Promise("I-4", "SIGKILL and a restart", "SIGKILL", 2.0),
     "recreation": Promise("AC-3", "the container's recreation", "the recreation", 0.0),
-    "removal": Promise("AC-3", "the removal of container and network by `down`, and `up`,", "the removal", 0.0),
+    "removal": Promise("AC-3", "the removal of container and network by down, and up again,", "the removal", 0.0),
     "crash": Promise("I-4", "a crash and the restart by the engine's policy", "the crash", 2.0),
 }
 

@@ -249,15 +249,7 @@ class Compose:
             self._project.down(volume=volume)
 
     def await_health(self, wanted: str, timeout_s: float = HEALTH_TIMEOUT_S) -> float:
-        """Wait until the engine says of the server's container that it is so, and return how many seconds it took.
-
-        Args:
-            wanted: `healthy` or `unhealthy`.
-            timeout_s: for how long to wait, in seconds.
-
-        Raises:
-            TargetError: it did not within this time; with the last probes and the last lines of the log.
-        """
+        """Wait as `Container.await_health` does, and return how many seconds it took."""
         with self._timed(f"until {wanted}"):
             self.container.await_health(wanted, timeout_s)
         return self.steps[-1].took_s

@@ -50,8 +50,9 @@ def test_a_container_that_ended_or_had_to_be_started_again_fails() -> None:
 
 def test_a_container_that_differs_from_its_file_fails() -> None:
     wrong = differences("the container", STORY_SETTINGS, STORY_SETTINGS | {"restart": "no"})
-    assert deployment.judge_container(wrong, 8)[:2] == (FAIL, "the container: restart is no, not unless-stopped")
-    assert deployment.judge_container((), 8)[0] is PASS
+    assert deployment.judge_container(wrong, 8, "an image")[:2] == (FAIL, "the container: restart is no, not unless-stopped")
+    verdict, _, measured = deployment.judge_container((), 8, "image x, a stand-in")
+    assert (verdict, measured[0].value) == (PASS, "image x, a stand-in")
 
 
 @pytest.mark.parametrize(
@@ -72,4 +73,4 @@ def test_the_endpoint_has_to_say_healthy_and_ready(health: str, ready: int, verd
 def test_production_that_lets_somebody_in_fails() -> None:
     assert deployment.judge_closed({"GET x by a stranger": True}, told=False)[0] is PASS
     assert deployment.judge_closed({"GET x by a stranger": False}, told=False)[:2] == (FAIL, "it accepts GET x by a stranger")
-    assert deployment.judge_closed({"GET x by a stranger": True}, told=True)[:2] == (FAIL, "`docker inspect` shows the password")
+    assert deployment.judge_closed({"GET x by a stranger": True}, told=True)[:2] == (FAIL, "docker inspect shows the password")
