@@ -143,6 +143,8 @@ def check_other(target: Target) -> tuple[Finding, ...]:
     try:
         with busy_host(), project.beside(other_file) as other:
             other.up_health()
+            if project.file == PROD:
+                project.up_health()  # whose container is looked at as well
             production = other if other_file == PROD else project
             return (
                 judge("D-2", runs, lambda: _apart(project, other)),
@@ -214,7 +216,7 @@ def _refused(config: Config, words: str) -> bool:
 def project_of(target: Target) -> Compose:
     """Return the target as the project that it is; raises `TargetError` if it is none."""
     if not isinstance(target, Compose):
-        raise TargetError(f"a {target.name} target has no container: choose compose or compose-prod")
+        raise TargetError(f"the target {target.name} has no container: choose compose or compose-prod")
     return target
 
 

@@ -1,0 +1,60 @@
+"""The drill of the deployment against live projects: both files pass, and what was changed behind their back is found."""
+
+from collections.abc import Callable
+
+import pytest
+
+from cachelib import connect
+from runbook.drills import deployment
+from runbook.evidence import Finding, Verdict
+from runbook.targets import Embedded, TargetError
+from runbook.targets.compose import DEV, PROD, Compose
+from runbook.targets.docker import Docker
+
+PASS, FAIL = Verdict.PASS, Verdict.FAIL
+
+
+def verdicts(findings: tuple[Finding, ...]) -> list[tuple[str, Verdict, str]]:
+    return [(finding.criterion, finding.verdict, finding.reason) for finding in findings]
+
+
+def test_both_files_are_what_the_story_asks_for(compose: Compose) -> None:
+    assert verdicts(deployment.check_files(compose)) == [("AC-1", PASS, ""), ("AC-3", PASS, ""), ("AC-4", PASS, "")]
+
+
+def test_the_container_of_development_is_what_its_file_says(compose: Compose) -> None:
+    assert verdicts(deployment.check_container(compose)) == [("I-1", PASS, ""), ("AC-1", PASS, ""), ("AC-2", PASS, "")]
+
+
+def test_in_production_nobody_sees_the_configuration_so_that_it_stays_open(open_compose: Callable[..., Compose]) -> None:
+    starts, as_file, settings = verdicts(deployment.check_container(open_compose(PROD)))
+    assert (starts[1], as_file[1]) == (PASS, PASS)
+    assert settings == ("AC-2", Verdict.INCONCLUSIVE, "the server does not tell appendfsync: grant +config|get")
+
+
+@pytest.mark.parametrize("file", [DEV, PROD])
+def test_each_file_stands_beside_the_other(file: str, open_compose: Callable[..., Compose]) -> None:
+    assert verdicts(deployment.check_other(open_compose(file))) == [("D-2", PASS, ""), ("D-2", PASS, "")]
+
+
+def test_a_policy_and_a_setting_that_were_changed_by_hand_are_found(own_compose: Compose, docker: Docker) -> None:
+    docker.run("update", "--restart", "no", own_compose.container.name)
+    with connect(own_compose.config) as client:
+        client.config_set("appendfsync", "no")
+    _, as_file, settings = verdicts(deployment.check_container(own_compose))
+    assert as_file == ("AC-1", FAIL, "the container: restart is no, not unless-stopped")
+    assert settings == ("AC-2", FAIL, "appendfsync is no, not everysec")
+
+
+def test_an_endpoint_of_a_server_that_is_away_does_not_pass(own_compose: Compose, docker: Docker) -> None:
+    own_compose.up_health()
+    docker.run("pause", own_compose.container.name)
+    assert (
+        deployment.judge_answer(own_compose.health_endpoint.ask("/health").text, own_compose.health_endpoint.ask("/readyz").status)[0]
+        is FAIL
+    )
+
+
+def test_a_target_without_containers_is_refused(server: Embedded) -> None:
+    with pytest.raises(TargetError, match="the target embedded has no container: choose compose or compose-prod"):
+        deployment.check_files(server)
