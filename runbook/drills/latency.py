@@ -19,7 +19,6 @@ from runbook.load import History
 from runbook.load.canary import Canary, sleep_jitter, stalled_seconds
 from runbook.load.echo import echo_server
 from runbook.load.estimates import JUDGED, contradicts_little, estimated
-from runbook.load.histogram import Histogram
 from runbook.load.noise import Noise, NoiseMeter
 from runbook.load.offered import Mark, Offered
 from runbook.load.open_loop import UNSENT
@@ -40,10 +39,8 @@ MOST_LATE_MS = THRESHOLD_MS / 4
 MOST_SERVER_BUSY = 0.5
 # Marks of what a server does in a process of its own, on our host.
 FORKING = ("fork", "rewrite", "snapshot")
-# Seconds of what is measured beside the load over bare connections, in each look.
+# Seconds of what is measured beside the load over bare connections: the floors once, as they are not judged; the client in its looks.
 JITTER_S, ECHO_S, CLIENT_S = 1.2, 1.0, 4.0
-# The floor is not judged, so it need not be measured in each look.
-MOST_FLOORS = 3
 BARE, CLIENT = "bare connections", "cachelib"
 
 
@@ -80,7 +77,6 @@ class _Looks:
 
     bare: list[Offered] = field(default_factory=list)
     client: list[Recording] = field(default_factory=list)
-    echo: list[Recording] = field(default_factory=list)
 
 
 def measure(
@@ -88,8 +84,8 @@ def measure(
 ) -> Result:
     """Offer GET, SET and PING in random order at a constant rate, and judge each at the 99th percentile.
 
-    Seconds in which the host itself stalled, by the word of a process that only naps, are left out and counted. While something does not
-    pass, more samples are taken.
+    Seconds in which the host itself stalled, by the word of a process that only naps, are left out and counted. Of what does not pass, more
+    samples are taken.
 
     Args:
         target: which server.
@@ -105,7 +101,7 @@ def measure(
     traffic = Traffic(f"runbook:latency:{uuid.uuid4().hex}:", dict.fromkeys(OPERATIONS, 1.0), {size_bytes: 1.0})
     check_rate(rate_per_s)
     check_duration(duration_s)
-    looks, meter, jitter = _Looks(), NoiseMeter(server_pid(target)), Histogram()
+    looks, meter = _Looks(), NoiseMeter(server_pid(target))
     try:
         with (
             staged(target, traffic) as stage,
@@ -114,19 +110,20 @@ def measure(
             Canary() as canary,
         ):
             server_time = ServerTimeMeter(target.config)
+            jitter = sleep_jitter(JITTER_S, stage.placement.load)
+            echoed = stage.offer_to(echo, _echoes(size_bytes), duration_s=ECHO_S, rate_per_s=rate_per_s, connections=connections)
+            undecided = {BARE, CLIENT}
             for _ in range(max(1, round(longest_s / duration_s))):
                 meter.nap()
-                if len(looks.echo) < MOST_FLOORS:
-                    jitter.merge(sleep_jitter(JITTER_S, stage.placement.load))
-                    looks.echo.append(
-                        stage.offer_to(echo, _echoes(size_bytes), duration_s=ECHO_S, rate_per_s=rate_per_s, connections=connections)
-                    )
-                looks.bare.append(stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections))
-                looks.client.append(stage.through_client(rate_per_s=rate_per_s, duration_s=CLIENT_S))
+                if BARE in undecided:
+                    looks.bare.append(stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections))
+                if CLIENT in undecided:
+                    looks.client.append(stage.through_client(rate_per_s=rate_per_s, duration_s=CLIENT_S))
                 offered = _merged(looks, excused(canary.overslept(), watch.server_busy, watch.marks), rate_per_s)
-                findings = _judge_all(offered, meter.read())
+                judged = _judge_all(offered, meter.read())
                 # A host can make a server look slow, but never fast: so PASS may come early, and FAIL only at the end.
-                if all(finding.verdict is Verdict.PASS for finding in findings) or any(load.recording.errors for load in offered.values()):
+                undecided = {name for name, found in judged.items() if any(finding.verdict is not Verdict.PASS for finding in found)}
+                if not undecided or any(load.recording.errors for load in offered.values()):
                     break
             spent = server_time.read()
     except (LoadError, redis.RedisError) as error:
@@ -139,14 +136,13 @@ def measure(
         verdict = Verdict.FAIL if isinstance(error.__cause__, redis.OutOfMemoryError) else Verdict.INCONCLUSIVE
         return Result({}, tuple(Finding("P-2", claim, verdict, str(error)) for claim in claims))
     offered = {name: dataclasses.replace(load, marks=watch.marks) for name, load in offered.items()}
-    echoed = Offered({}, together(looks.echo), offered[BARE].stalled)
     commands = spent.commands if spent else {}
     layers = (
         take_apart(
             operation,
             p,
             jitter=jitter,
-            echo=echoed,
+            echo=Offered({}, echoed, offered[BARE].stalled),
             bare=offered[BARE],
             client=offered[CLIENT],
             command_us=commands[operation.lower()].percentile_us(p) if operation.lower() in commands else None,
@@ -154,6 +150,7 @@ def measure(
         for operation in OPERATIONS
         for p in (0.5, JUDGED)
     )
+    findings = (*judged[BARE], *judged[CLIENT])
     return Result(offered, findings, tuple(layer for layer in layers if layer), (*watch.unwatched, *server_time.unread))
 
 
@@ -229,8 +226,9 @@ def _compare(offered: Offered, operation: str | None, noise: Noise) -> tuple[Ver
     return Verdict.INCONCLUSIVE, f"{interval}: the limit lies within", measured
 
 
-def _judge_all(offered: dict[str, Offered], noise: Noise) -> tuple[Finding, ...]:
-    return (*(judge_latency(offered[BARE], operation, noise) for operation in OPERATIONS), judge_client(offered[CLIENT], noise))
+def _judge_all(offered: dict[str, Offered], noise: Noise) -> dict[str, tuple[Finding, ...]]:
+    bare = tuple(judge_latency(offered[BARE], operation, noise) for operation in OPERATIONS)
+    return {BARE: bare, CLIENT: (judge_client(offered[CLIENT], noise),)}
 
 
 def _merged(looks: _Looks, stalled: frozenset[int], rate_per_s: float) -> dict[str, Offered]:
