@@ -94,6 +94,7 @@ def _stalled(server: Embedded, after_s: float) -> Iterator[None]:
     resume.join()
 
 
+@pytest.mark.no_cover
 def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(server: Embedded) -> None:
     """500 ms in 10 s hold up one call in twenty: of all calls, one in a hundred waits for over 400 ms."""
     with _stalled(server, 5.0):

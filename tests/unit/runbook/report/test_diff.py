@@ -67,6 +67,7 @@ def effects(found: Diff) -> dict[str, Effect]:
     return {change.what: change.effect for load in found.loads for change in load.changes}
 
 
+@pytest.mark.no_cover
 def test_a_slow_down_of_61_percent_is_always_caught():
     for seed in range(5):
         found = diff(offered(seed), offered(f"other {seed}", 1.61))
@@ -74,6 +75,7 @@ def test_a_slow_down_of_61_percent_is_always_caught():
         assert [effects(found)[f"{label} of SET"] for label in ("p50", "p90", "p99")] == [Effect.WORSE] * 3
 
 
+@pytest.mark.no_cover
 def test_the_same_distribution_is_not_called_changed_in_200_pairs():
     small = functools.partial(offered, slices=20, calls=lambda number: 55)  # just enough for p99
     false = [change.sentence for seed in range(200) for change in diff(small(seed), small(f"other {seed}")).changes]
