@@ -104,6 +104,7 @@ def test_nothing_is_left_of_a_process_that_is_ended(
         eventually(lambda: not folder.exists())
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("after_s", [0.4, 0.7, 1.0])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_of_a_process_that_is_ended_while_it_starts(
@@ -206,6 +207,7 @@ def drilling(runs: Path, project: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_returns_when_nothing_is_left(number: signal.Signals, project: str, docker: Docker, tmp_path: Path) -> None:
     with drilling(tmp_path / "runs", project) as process:
@@ -216,6 +218,7 @@ def test_an_interrupted_command_returns_when_nothing_is_left(number: signal.Sign
         assert not of_project(docker, project)
 
 
+@pytest.mark.no_cover
 def test_a_killed_kernel_leaves_nothing_when_the_command_returns(project: str, docker: Docker, tmp_path: Path) -> None:
     with drilling(tmp_path / "runs", project) as process:
         for kernel in _kernels_below(process.pid):
@@ -225,6 +228,7 @@ def test_a_killed_kernel_leaves_nothing_when_the_command_returns(project: str, d
         assert not of_project(docker, project)
 
 
+@pytest.mark.no_cover
 def test_a_killed_command_leaves_nothing(project: str, docker: Docker, tmp_path: Path, eventually: Ask) -> None:
     with drilling(tmp_path / "runs", project) as process:
         process.kill()

@@ -184,6 +184,7 @@ class MatchingMachine(RuleBasedStateMachine):
         return self.runner.get_loop().create_task(doing)
 
 
+@pytest.mark.no_cover
 def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(server: Embedded, proxy: Proxy, direct: Any) -> None:
     machine = type("Matching", (MatchingMachine,), {"server": server, "proxy": proxy, "direct": direct})
     phases = (Phase.explicit, Phase.generate)  # the network does not repeat itself, so a failure can't be made smaller
@@ -191,6 +192,7 @@ def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(
     machine.TestCase().runTest()
 
 
+@pytest.mark.no_cover
 def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
     server: Embedded, proxy: Proxy, direct: Any
 ) -> None:
