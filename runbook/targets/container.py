@@ -82,7 +82,7 @@ class Container:
         """
         # Told by the engine, since asking it again and again takes CPU time from what is measured beside us.
         with self.docker.events(self.name, "health_status", timeout_s) as events:
-            if self.health() == wanted or any(event == f"health_status: {wanted}" for event in events):
+            if self.health() == wanted or any(event == f"health_status: {wanted}" for event in events) or self.health() == wanted:
                 return
         probes = self.inspect()["State"]["Health"]["Log"]
         said = "; ".join(f"exit status {probe['ExitCode']}: {probe['Output'].strip()}" for probe in probes)

@@ -105,7 +105,7 @@ class Docker:
         during = ("--since", f"{now_s:.3f}", "--until", f"{now_s + duration_s:.3f}")
         filters = ("--filter", f"container={container}", "--filter", f"event={event}")
         process = subprocess.Popen(
-            ["docker", "events", *during, *filters, "--format", "{{.Status}}"],
+            ["docker", "events", *during, *filters, "--format", "{{.Action}}"],
             env=dict(self.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
