@@ -190,12 +190,20 @@ class Compose:
         return self.container.exit_status
 
     def crash(self) -> None:
-        """Kill the server's process behind the engine's back, so that the restart policy acts; return when it has ended."""
-        before = self.container.inspect()
+        """Kill the server's process behind the engine's back, so that the restart policy acts; return when it has ended.
+
+        Raises:
+            TargetError: it did not run, or did not end within 30 s.
+        """
+        before, here = self.container.inspect(), self.container.pid
         self._crashed = int(before["RestartCount"])
         with self._timed("crash"):
             self.container.signal(signal.SIGKILL)
-            while (now := self.container.inspect())["State"]["StartedAt"] == before["State"]["StartedAt"] and now["State"]["Running"]:
+            until_s = time.monotonic() + RESTART_TIMEOUT_S
+            # The policy starts the next one 100 ms later. We have to be back before it serves, and the engine takes tens of ms to tell.
+            while Path(f"/proc/{here}").exists() if here else self.container.inspect()["State"]["Pid"] == before["State"]["Pid"]:
+                if time.monotonic() > until_s:
+                    raise TargetError(f"{self.container.name} did not end within {RESTART_TIMEOUT_S:g} s after SIGKILL: is its disk stuck?")
                 time.sleep(LOOK_S)
 
     def await_restart(self) -> None:
