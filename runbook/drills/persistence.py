@@ -5,8 +5,10 @@ for up to two seconds while an fsync is in flight: `aof.c`, `flushAppendOnlyFile
 """
 
 import dataclasses
+import math
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cachelib import connect
@@ -58,7 +60,7 @@ class Result:
 
     Attributes:
         fault: its name, one of `PROMISES`.
-        outage: what the fault did; of several the last, with the doubts of all.
+        outages: what the fault did, each time.
         writes: every append to the ledger.
         looks: every PING of a caller with a short deadline.
         account: what became of the appends.
@@ -67,12 +69,11 @@ class Result:
     """
 
     fault: str
-    outage: Outage
+    outages: tuple[Outage, ...]
     writes: History
     looks: History
     account: Account
     findings: tuple[Finding, ...]
-    earlier: tuple[Outage, ...] = ()
 
     @property
     def histories(self) -> dict[str, History]:
@@ -100,12 +101,11 @@ def drill(
     """
     if times < 1 or (times > 1 and PROMISES[fault].window_s):
         raise ValueError(f"{fault} can't be done {times} times within one load")
-    outage = Outage(fault)
     if not isinstance(target, ABILITIES[fault]):
         where = "compose" if ABILITIES[fault] is Contained else "embedded or compose"
         refusal = f"a {target.name} target is not ours to stop: run this drill on {where}"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in _claims(fault).items())
-        return Result(fault, outage, History([]), History([]), account(History([]), [], 0), findings)
+        return Result(fault, (), History([]), History([]), account(History([]), [], 0), findings)
 
     key = f"runbook:ledger:{uuid.uuid4().hex}"
     impatient = dataclasses.replace(target.config, deadline_s=LOOK_DEADLINE_S, pool_size=2)
@@ -124,15 +124,17 @@ def drill(
                 outages.append(outage)
         present = [value.decode() for value in client.lrange(key, 0, -1)]
         client.unlink(key)
-    outage.doubts = tuple(doubt for each in outages for doubt in each.doubts)
-    found = account(load.history, present, outage.down_ns)
-    findings = judge_result(fault, outage, load.history, looking.history, found)
-    return Result(fault, outage, load.history, looking.history, found, findings, tuple(outages[:-1]))
+    # Where there are several, nothing may be lost, so that it does not matter which of them ends the window.
+    found = account(load.history, present, outages[-1].down_ns)
+    findings = judge_result(fault, outages, load.history, looking.history, found)
+    return Result(fault, tuple(outages), load.history, looking.history, found, findings)
 
 
-def judge_result(fault: str, outage: Outage, writes: History, looks: History, found: Account) -> tuple[Finding, ...]:
+def judge_result(fault: str, outages: Sequence[Outage], writes: History, looks: History, found: Account) -> tuple[Finding, ...]:
     """Judge what was recorded: pure, so that its tests can hand it any history."""
     claims = _claims(fault)
+    unproven = [doubt for outage in outages for doubt in outage.doubts]
+    recovered = [recoveries_s(writes, outage, until_ns) for outage, until_ns in zip(outages, _ends_ns(outages), strict=True)]
 
     def durability() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         measured = (
@@ -152,28 +154,31 @@ def judge_result(fault: str, outage: Outage, writes: History, looks: History, fo
             )
         if problems:
             return Verdict.FAIL, "; ".join(problems), measured
-        if doubts := _doubts(outage, writes):
+        if doubts := unproven + _scarce(outages, writes):
             return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
         return Verdict.PASS, "", measured
 
     def reconnection() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        recoveries = recoveries_s(writes, outage)
         workers = {record.worker for record in writes}
-        slowest = max(recoveries.values(), default=None)
+        took_s = [seconds for recoveries in recovered for seconds in recoveries.values()]
         measured = (
-            Measurement("slowest writer's first success after the server served", _ms(slowest), "ms", len(recoveries)),
-            Measurement("outage", round(outage.duration_s, 3), "s"),
+            Measurement("slowest writer's first success after the server served", _ms(max(took_s, default=None)), "ms", len(took_s)),
+            Measurement("longest outage", round(max(outage.duration_s for outage in outages), 3), "s", len(outages)),
         )
-        if outage.doubts:
-            return Verdict.INCONCLUSIVE, "; ".join(outage.doubts), measured
-        if missing := workers - recoveries.keys():
-            return Verdict.FAIL, f"{len(missing)} of {len(workers)} writers never succeeded again, first {min(missing)}", measured
-        if doubts := _doubts(outage, writes):
+        if unhealed := [outage.unhealed for outage in outages if outage.unhealed]:
+            return Verdict.FAIL, "; ".join(unhealed), measured
+        if unproven:
+            return Verdict.INCONCLUSIVE, "; ".join(unproven), measured
+        for number, recoveries in enumerate(recovered, 1):
+            if missing := workers - recoveries.keys():
+                reason = f"{len(missing)} of {len(workers)} writers did not succeed again after outage {number}, first {min(missing)}"
+                return Verdict.FAIL, reason, measured
+        if doubts := _scarce(outages, writes):
             return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
         return Verdict.PASS, "", measured
 
     def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        during = [look for look in looks if look.sent_ns < outage.ready_ns and look.done_ns > outage.broken_ns]
+        during = [look for look in looks if any(look.sent_ns < each.ready_ns and look.done_ns > each.broken_ns for each in outages)]
         failed = [look for look in during if look.outcome is not Outcome.OK]
         late_s = max((look.service_ns / 1e9 - LOOK_DEADLINE_S for look in during), default=0.0)
         measured = (
@@ -183,8 +188,8 @@ def judge_result(fault: str, outage: Outage, writes: History, looks: History, fo
         strange = [look for look in failed if not look.error.startswith("Unavailable")]
         if strange:
             return Verdict.FAIL, f"{len(strange)} calls ended otherwise, first {strange[0].error}", measured
-        if outage.doubts or not failed:
-            return Verdict.INCONCLUSIVE, "; ".join(outage.doubts) or "no call fell into the outage", measured
+        if unproven or not failed:
+            return Verdict.INCONCLUSIVE, "; ".join(unproven) or "no call fell into the outage", measured
         if late_s > GRACE_S:
             return Verdict.FAIL, f"a call ended {late_s * 1e3:.0f} ms after its deadline", measured
         return Verdict.PASS, "", measured
@@ -193,13 +198,19 @@ def judge_result(fault: str, outage: Outage, writes: History, looks: History, fo
     return tuple(judge(criterion, claim, check) for (criterion, claim), check in zip(claims.items(), checks, strict=True))
 
 
-def recoveries_s(writes: History, outage: Outage) -> dict[int, float]:
-    """Tell for each writer how many seconds after the server served again its first append sent or waiting then succeeded."""
+def recoveries_s(writes: History, outage: Outage, until_ns: float = math.inf) -> dict[int, float]:
+    """Tell for each writer how many seconds after the server served again its first append sent or waiting then succeeded.
+
+    Args:
+        writes: of all writers, around the outage.
+        outage: the one they recover from.
+        until_ns: when the next one began; a success behind it is no recovery from this one.
+    """
     first: dict[int, Record] = {}
     for record in writes:
         # A reply that was under way when the process ended is not a recovery.
         answered_anew = record.sent_ns > outage.down_ns or record.done_ns > outage.down_ns + UNDER_WAY_NS
-        if answered_anew and record.outcome is Outcome.OK and record.worker not in first:
+        if answered_anew and record.done_ns < until_ns and record.outcome is Outcome.OK and record.worker not in first:
             first[record.worker] = record
     return {worker: max(0.0, (record.done_ns - outage.ready_ns) / 1e9) for worker, record in first.items()}
 
@@ -241,16 +252,23 @@ def _promise(fault: str) -> str:
     return f"only within {PROMISES[fault].window_s:g} s" if PROMISES[fault].window_s else "= 0"
 
 
-def _doubts(outage: Outage, writes: History) -> list[str]:
-    doubts = list(outage.doubts)
+def _ends_ns(outages: Sequence[Outage]) -> list[float]:
+    """Tell for each outage when the next one began."""
+    return [*(float(following.broken_ns) for following in outages[1:]), math.inf]
+
+
+def _scarce(outages: Sequence[Outage], writes: History) -> list[str]:
+    """Name the sides of the outages on which too little was acknowledged to say anything."""
     acknowledged = [record.done_ns for record in writes if record.outcome is Outcome.OK]
-    for side, count in (
-        ("before", sum(done_ns < outage.broken_ns for done_ns in acknowledged)),
-        ("after", sum(done_ns > outage.ready_ns for done_ns in acknowledged)),
-    ):
-        if count < FEWEST_WRITES:
-            doubts.append(f"only {count} acknowledged writes {side} the outage, {FEWEST_WRITES} are needed")
-    return doubts
+    counts = {
+        "before": sum(done_ns < outages[0].broken_ns for done_ns in acknowledged),
+        "after": sum(done_ns > outages[-1].ready_ns for done_ns in acknowledged),
+    }
+    return [
+        f"only {count} acknowledged writes {side} the outage, {FEWEST_WRITES} are needed"
+        for side, count in counts.items()
+        if count < FEWEST_WRITES
+    ]
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -30,16 +30,16 @@ def timeline(result: persistence.Result) -> Plot:
     rate = bins.value_counts().reindex(range(int(bins.max()) + 1), fill_value=0).sort_index() / BIN_S
     seconds = pd.Series(rate.index) * BIN_S
     axes.step(seconds, rate.to_numpy(), where="post", color=BLUE, linewidth=1.5)
-    down_s, up_s = ((moment - start_ns) / 1e9 for moment in (result.outage.broken_ns, result.outage.ready_ns))
-    for outage in (*result.earlier, result.outage):
-        span_s = [(moment - start_ns) / 1e9 for moment in (outage.broken_ns, outage.ready_ns)]
+    outages = [((each.broken_ns - start_ns) / 1e9, (each.ready_ns - start_ns) / 1e9) for each in result.outages]
+    for span_s in outages:
         axes.axvspan(*span_s, color=VERMILION, alpha=0.18, linewidth=0)
+    down_s, up_s = outages[-1]
     top = float(rate.max()) * 1.15
     axes.set_ylim(0, top)
     axes.set_xlim(0, None)
     axes.text((down_s + up_s) / 2, top * 0.97, "server down", color=VERMILION, ha="center", va="top", rotation=90)
     axes.text(down_s * 0.5, float(rate.median()) * 1.04, "acknowledged", color=BLUE, ha="center", va="bottom")
-    recovered_s = min(persistence.recoveries_s(result.writes, result.outage).values(), default=None)
+    recovered_s = min(persistence.recoveries_s(result.writes, result.outages[-1]).values(), default=None)
     back = (
         f"the first writer succeeded {recovered_s * 1e3:.0f} ms after it served again"
         if recovered_s is not None

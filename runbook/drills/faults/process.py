@@ -21,6 +21,7 @@ class Outage:
         down_ns: when the process had ended.
         ready_ns: when the server served again; 0 until then.
         doubts: why it can't be said that the fault took place; empty if it did.
+        unhealed: how whoever had to heal it failed to, so that we had to; empty if it was done.
     """
 
     fault: str
@@ -28,6 +29,7 @@ class Outage:
     down_ns: int = 0
     ready_ns: int = 0
     doubts: tuple[str, ...] = ()
+    unhealed: str = ""
 
     @property
     def duration_s(self) -> float:

@@ -79,7 +79,7 @@ class TestPersistence:
         result = _drill(own_server, fault)
         assert _verdicts(result.findings) == {"I-4": (PASS, ""), "I-5": (PASS, ""), "I-6": (PASS, "")}
         assert result.account.acknowledged > 200
-        assert result.outage.duration_s >= 0.4
+        assert result.outages[0].duration_s >= 0.4
         assert result.looks.count(Outcome.FAIL) > 0
 
     @pytest.mark.parametrize(("fault", "before_s"), [("SIGTERM", 0.6), ("SIGKILL", 2.6)])

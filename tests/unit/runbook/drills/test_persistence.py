@@ -66,13 +66,13 @@ def _judge(
     writes: list[Record] | None = None,
     present: list[str] | None = None,
     looks: list[Record] | None = None,
-    outage: Outage | None = None,
+    outages: list[Outage] | None = None,
 ) -> dict[str, Finding]:
     writes = _writes() if writes is None else writes
-    outage = outage or _outage(fault)
+    outages = outages or [_outage(fault)]
     history = History(writes)
-    found = account(history, _present(writes) if present is None else present, outage.down_ns)
-    findings = persistence.judge_result(fault, outage, history, History(LOOKS if looks is None else looks), found)
+    found = account(history, _present(writes) if present is None else present, outages[-1].down_ns)
+    findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found)
     assert [finding.criterion for finding in findings] == [persistence.PROMISES[fault].criterion, "I-5", "I-6"]
     return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
 
@@ -175,7 +175,7 @@ class TestDurability:
 
     def test_a_loss_outweighs_a_fault_that_was_not_observed(self) -> None:
         writes = _writes()
-        finding = _judge(present=_without(writes, writes[-1:]), outage=_outage("SIGTERM", "the same server answers"))["data"]
+        finding = _judge(present=_without(writes, writes[-1:]), outages=[_outage("SIGTERM", "the same server answers")])["data"]
         assert finding.verdict is FAIL
 
     @EACH_FAULT
@@ -208,7 +208,7 @@ class TestReconnection:
         writes = [record for record in _writes(gap_s=0.005) if record.worker == 0 or record.done_ns < _ns(BROKEN_S)]
         finding = _judge(fault, writes=writes)["I-5"]
         assert finding.verdict is FAIL
-        assert finding.reason == "1 of 2 writers never succeeded again, first 1"
+        assert finding.reason == "1 of 2 writers did not succeed again after outage 1, first 1"
 
     def test_a_writer_whose_every_later_write_failed_never_came_back(self) -> None:
         writes = [
@@ -225,7 +225,7 @@ class TestReconnection:
         writes += [_write(9000 + worker, 10.1, took_s=5, outcome=Outcome.FAIL, error=GONE) for worker in range(2)]
         finding = _judge(writes=writes)["I-5"]
         assert finding.verdict is FAIL
-        assert "2 of 2 writers never succeeded again" in finding.reason
+        assert "2 of 2 writers did not succeed again" in finding.reason
 
     def test_a_reply_that_was_under_way_at_the_cut_is_not_a_return(self) -> None:
         """Its writer was answered by the server that died, and by no other."""
@@ -240,6 +240,48 @@ class TestReconnection:
         assert measured.value == pytest.approx(301, abs=6)
         assert measured.unit == "ms"
         assert measured.samples == 2
+
+
+    def test_a_policy_that_did_not_act_fails_and_is_quoted(self) -> None:
+        outage = _outage("crash")
+        outage.unhealed = "redis was not started again within 30 s"
+        found = _judge("crash", outages=[outage])
+        assert _verdicts(found) == (PASS, FAIL, PASS)
+        assert found["I-5"].reason == outage.unhealed
+
+
+class TestSeveralOutages:
+    """A second one from 11.00 s to 11.10 s."""
+
+    def outages(self) -> list[Outage]:
+        return [_outage("recreation"), Outage("recreation", _ns(11.0), _ns(11.01), _ns(11.1))]
+
+    def writes(self) -> list[Record]:
+        return [record for record in _writes() if not 10.99 <= record.sent_ns / 1e9 <= 11.11]
+
+    def looks(self, first: Record) -> list[Record]:
+        return [first, _look(11.02, 0.2, Outcome.FAIL, GONE)]
+
+    def test_which_lose_nothing_and_are_survived_pass(self) -> None:
+        looks = self.looks(_look(10.02, 0.2, Outcome.FAIL, GONE))
+        found = _judge("recreation", writes=self.writes(), looks=looks, outages=self.outages())
+        assert _verdicts(found) == (PASS, PASS, PASS)
+        assert {measured.name: measured.value for measured in found["I-5"].measured}["longest outage"] == 0.5
+
+    def test_a_writer_that_came_back_only_after_the_second_fails(self) -> None:
+        writes = [record for record in self.writes() if record.worker == 0 or not READY_S < record.sent_ns / 1e9 < 11.0]
+        found = _judge("recreation", writes=writes, outages=self.outages())
+        assert (found["I-5"].verdict, found["I-5"].reason) == (FAIL, "1 of 2 writers did not succeed again after outage 1, first 1")
+
+    def test_a_caller_who_was_told_late_in_the_first_fails(self) -> None:
+        found = _judge("recreation", writes=self.writes(), looks=self.looks(_look(10.02, 0.4, Outcome.FAIL, GONE)), outages=self.outages())
+        assert _verdicts(found) == (PASS, PASS, FAIL)
+
+    def test_a_doubt_of_the_first_leaves_all_open(self) -> None:
+        first, second = self.outages()
+        first.doubts = ("the same container answers as before",)
+        found = _judge("recreation", writes=self.writes(), outages=[first, second])
+        assert _verdicts(found) == (INCONCLUSIVE,) * 3
 
 
 class TestGrace:
@@ -278,14 +320,14 @@ class TestGrace:
 
 @EACH_FAULT
 def test_a_fault_that_was_not_observed_is_inconclusive_in_all_three_and_says_why(fault: str) -> None:
-    findings = _judge(fault, outage=_outage(fault, "the same server process answers as before"))
+    findings = _judge(fault, outages=[_outage(fault, "the same server process answers as before")])
     assert _verdicts(findings) == (INCONCLUSIVE,) * 3
     assert {finding.reason for finding in findings.values()} == {"the same server process answers as before"}
 
 
 @EACH_FAULT
 def test_an_outage_that_never_took_place_is_inconclusive_in_all_three(fault: str) -> None:
-    assert _verdicts(_judge(fault, outage=Outage(fault))) == (INCONCLUSIVE,) * 3
+    assert _verdicts(_judge(fault, outages=[Outage(fault)])) == (INCONCLUSIVE,) * 3
 
 
 @EACH_FAULT
@@ -339,5 +381,5 @@ def test_the_control_finds_every_seeded_defect() -> None:
 @EACH_FAULT
 def test_the_samples_of_a_result_are_named_for_its_fault(fault: str) -> None:
     writes, looks = History(_writes()), History(LOOKS)
-    result = persistence.Result(fault, _outage(fault), writes, looks, account(writes, [], 0), ())
+    result = persistence.Result(fault, (_outage(fault),), writes, looks, account(writes, [], 0), ())
     assert result.histories == {f"{fault.lower()}-writes": writes, f"{fault.lower()}-looks": looks}

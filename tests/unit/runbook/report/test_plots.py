@@ -24,7 +24,7 @@ def _drilled(records: list[Record]) -> persistence.Result:
     history = History(records)
     outage = Outage("SIGKILL", 2 * SECOND, round(2.1 * SECOND), 3 * SECOND)
     found = account(history, [record.value for record in history], outage.down_ns)
-    return persistence.Result("SIGKILL", outage, history, History([]), found, ())
+    return persistence.Result("SIGKILL", (outage,), history, History([]), found, ())
 
 
 APPENDS = [_append(number, sent_s) for number, sent_s in enumerate([*np.arange(0, 2, 0.01), *np.arange(3.02, 5, 0.01)])]
