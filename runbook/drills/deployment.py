@@ -17,7 +17,7 @@ from runbook.drills import setup
 from runbook.drills.service import STORY, Difference, differences, flags, in_container, in_file
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.quiet import busy_host
-from runbook.targets import Compose, Target, TargetError
+from runbook.targets import Compose, NotServing, Target, TargetError
 from runbook.targets.compose import DEV, PROD
 from runbook.targets.project import read_file
 
@@ -105,20 +105,30 @@ def judge_container(wrong: tuple[Difference, ...], count: int, image: str) -> Ju
 def check_health(target: Target) -> tuple[Finding, ...]:
     """Start the health endpoint beside the server, ask it, and wait for the word of the engine."""
     project = project_of(target)
-    with busy_host():
-        project.up_health()
 
     def endpoint() -> Judgement:
-        return judge_answer(project.health_endpoint.ask("/health").text, project.health_endpoint.ask("/readyz").status)
+        try:
+            with busy_host():
+                project.up_health()
+        except NotServing as error:
+            return Verdict.FAIL, str(error), ()
+        return _ask_endpoint(project)
 
     def engine() -> Judgement:
-        took_s = project.await_health("healthy")
+        try:
+            took_s = project.await_health("healthy")
+        except NotServing as error:
+            return Verdict.FAIL, str(error), ()
         return Verdict.PASS, "", (Measurement("until the engine said healthy", round(took_s, 1), "s"),)
 
     return (
         judge("I-2", "The health endpoint says healthy, over the project's network", endpoint),
         judge("AC-4", "The engine's health check says healthy", engine),
     )
+
+
+def _ask_endpoint(project: Compose) -> Judgement:
+    return judge_answer(project.health_endpoint.ask("/health").text, project.health_endpoint.ask("/readyz").status)
 
 
 def judge_answer(health: str, ready: int) -> Judgement:
@@ -151,7 +161,8 @@ def check_other(target: Target) -> tuple[Finding, ...]:
                 judge("D-2", closed, lambda: judge_closed(*_refusals(production))),
             )
     except TargetError as error:
-        return (Finding("D-2", runs, Verdict.FAIL, str(error)), Finding("D-2", closed, Verdict.INCONCLUSIVE, "it did not run"))
+        verdict = Verdict.FAIL if isinstance(error, NotServing) else Verdict.INCONCLUSIVE
+        return (Finding("D-2", runs, verdict, str(error)), Finding("D-2", closed, Verdict.INCONCLUSIVE, "it did not run"))
 
 
 def judge_closed(refused: Mapping[str, bool], told: bool) -> Judgement:
@@ -190,7 +201,7 @@ def _apart(project: Compose, other: Compose) -> Judgement:
     measured = (Measurement(f"{other.file}, from up until the server serves", round(other.steps[0].took_s, 2), "s"),)
     if wrong:
         return Verdict.FAIL, "; ".join(map(str, wrong)), measured
-    verdict, reason, _ = judge_answer(other.health_endpoint.ask("/health").text, other.health_endpoint.ask("/readyz").status)
+    verdict, reason, _ = _ask_endpoint(other)
     return verdict, reason, measured
 
 

@@ -14,7 +14,7 @@ from cachelib import Unavailable, connect, deadline
 from runbook.drills.deployment import Judgement, project_of
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
-from runbook.targets import Compose, Target, TargetError
+from runbook.targets import Compose, NotServing, Target
 
 INTERVAL_S = 10.0
 UNHEALTHY_WITHIN_S = 3 * INTERVAL_S
@@ -85,7 +85,7 @@ def drill(target: Target) -> Result:
         healthy_s = None
         project.await_health("healthy", HEALED_WITHIN_S)
         healthy_s = time.monotonic() - began_s
-    except TargetError:
+    except NotServing:
         pass  # which is a finding
     result = Result(unhealthy_s, probes, ready_s, healthy_s, observed)
     return dataclasses.replace(result, findings=judge_result(result))
@@ -165,7 +165,7 @@ def _until_unhealthy(project: Compose, began_s: float) -> tuple[float | None, tu
     try:
         project.await_health("unhealthy", UNHEALTHY_WITHIN_S + INTERVAL_S)
         unhealthy_s = time.monotonic() - began_s
-    except TargetError:
+    except NotServing:
         unhealthy_s = None  # which is a finding
     finally:
         done.set()

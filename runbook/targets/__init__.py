@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from runbook.targets.base import Contained, Engine, Local, Pausable, Restartable, Target, TargetError
+from runbook.targets.base import Contained, Engine, Local, NotServing, Pausable, Restartable, Target, TargetError
 from runbook.targets.compose import PROD, Compose
 from runbook.targets.embedded import Embedded
 from runbook.targets.remote import Remote
@@ -15,6 +15,7 @@ __all__ = [
     "Embedded",
     "Engine",
     "Local",
+    "NotServing",
     "Pausable",
     "Remote",
     "Restartable",

@@ -12,6 +12,10 @@ class TargetError(Exception):
     """A target could not be used; the message says what to do."""
 
 
+class NotServing(TargetError):
+    """It was started and does not serve, or is not well: which may be what a check wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """Which server answers.

@@ -19,7 +19,7 @@ import yaml
 
 from cachelib import Config, connect
 from cachelib.config import Secret
-from runbook.targets.base import Engine, TargetError, ask_engine
+from runbook.targets.base import Engine, NotServing, TargetError, ask_engine
 from runbook.targets.container import HEALTH_TIMEOUT_S, Container
 from runbook.targets.docker import Docker
 from runbook.targets.endpoint import HealthEndpoint
@@ -152,7 +152,8 @@ class Compose:
         """Create and start what is not there, and wait until the server serves.
 
         Raises:
-            TargetError: it did not; with the last lines of its log.
+            TargetError: it could not be made.
+            NotServing: it does not serve; with the last lines of its log.
         """
         with self._timed("up"):
             self._project.compose("up", "--detach", "--no-deps", "redis")
@@ -162,7 +163,8 @@ class Compose:
         """Build the health endpoint's image and start it, and wait until it answers.
 
         Raises:
-            TargetError: it could not be built, or did not start.
+            TargetError: it could not be built.
+            NotServing: it was started and does not answer; with the last lines of its log.
         """
         with self._timed("build, health endpoint"):
             self._project.compose("build", "health")
@@ -210,13 +212,13 @@ class Compose:
         """Wait until the restart policy has started a crashed server again, and it serves.
 
         Raises:
-            TargetError: the engine did not start it within 30 s.
+            NotServing: the engine did not start it within 30 s.
         """
         with self._timed("restart by the policy"):
             until_s = time.monotonic() + RESTART_TIMEOUT_S
             while (now := self.container.inspect())["RestartCount"] == self._crashed or not now["State"]["Running"]:
                 if time.monotonic() > until_s:
-                    raise TargetError(
+                    raise NotServing(
                         f"{self.container.name} was not started again within {RESTART_TIMEOUT_S:g} s; {self.container.tail()}"
                     )
                 time.sleep(LOOK_S)
@@ -327,7 +329,7 @@ class Compose:
             raise TargetError(f"{self.container.name} answers and refuses us: is {self.image} a Redis, and users.acl as it was?")
         if answering is None:
             how = f"{states[-1]['Status']} (exit status {states[-1]['ExitCode']})" if states else "out of reach"
-            raise TargetError(f"{self.container.name} is {how} and does not serve; {self.container.tail()}")
+            raise NotServing(f"{self.container.name} is {how} and does not serve; {self.container.tail()}")
 
     def _gather_log(self) -> None:
         """Keep what is lost with the container."""

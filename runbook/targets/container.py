@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from runbook.targets.base import TargetError
+from runbook.targets.base import NotServing, TargetError
 from runbook.targets.docker import Docker
 
 # Health checks begin after one interval; a sick server is told within three.
@@ -78,7 +78,7 @@ class Container:
             timeout_s: for how long to wait, in seconds.
 
         Raises:
-            TargetError: it did not within this time; with the last probes and the last lines of the log.
+            NotServing: it did not within this time; with the last probes and the last lines of the log.
         """
         # Told by the engine, since asking it again and again takes CPU time from what is measured beside us.
         with self.docker.events(self.name, "health_status", timeout_s) as events:
@@ -86,7 +86,7 @@ class Container:
                 return
         probes = self.inspect()["State"]["Health"]["Log"]
         said = "; ".join(f"exit status {probe['ExitCode']}: {probe['Output'].strip()}" for probe in probes)
-        raise TargetError(f"{self.name} was not {wanted} within {timeout_s:g} s; its probes: {said or 'none yet'}; {self.tail()}")
+        raise NotServing(f"{self.name} was not {wanted} within {timeout_s:g} s; its probes: {said or 'none yet'}; {self.tail()}")
 
     def log(self) -> str:
         """Return what it wrote to both outputs; empty if there is none of this name."""

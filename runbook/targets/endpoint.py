@@ -4,7 +4,7 @@ import http.client
 import time
 from dataclasses import dataclass
 
-from runbook.targets.base import TargetError
+from runbook.targets.base import NotServing
 from runbook.targets.container import Container
 
 # Of the first answer, and of each.
@@ -52,10 +52,10 @@ class HealthEndpoint:
         """Wait until it answers that it lives.
 
         Raises:
-            TargetError: it did not within 15 s, or has ended; with the last lines of its log.
+            NotServing: it did not within 15 s, or has ended; with the last lines of its log.
         """
         until_s = time.monotonic() + START_TIMEOUT_S
         while self.ask("/livez").status != http.HTTPStatus.OK:
             if not self.container.runs or time.monotonic() > until_s:
-                raise TargetError(f"{self.container.name} does not answer; {self.container.tail()}")
+                raise NotServing(f"{self.container.name} does not answer; {self.container.tail()}")
             time.sleep(LOOK_S)

@@ -1,5 +1,6 @@
 """The drill of the deployment against live projects: both files pass, and what was changed behind their back is found."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -46,13 +47,22 @@ def test_a_policy_and_a_setting_that_were_changed_by_hand_are_found(own_compose:
     assert settings == ("AC-2", FAIL, "appendfsync is no, not everysec")
 
 
-def test_an_endpoint_of_a_server_that_is_away_does_not_pass(own_compose: Compose, docker: Docker) -> None:
-    own_compose.up_health()
-    docker.run("pause", own_compose.container.name)
-    assert (
-        deployment.judge_answer(own_compose.health_endpoint.ask("/health").text, own_compose.health_endpoint.ask("/readyz").status)[0]
-        is FAIL
-    )
+def test_a_server_that_is_away_fails_endpoint_and_engine(own_compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_compose, "await_health", functools.partial(own_compose.await_health, timeout_s=0.5))
+    own_compose.pause()
+    endpoint, engine = verdicts(deployment.check_health(own_compose))
+    assert (endpoint[:2], engine[:2]) == (("I-2", FAIL), ("AC-4", FAIL))
+    assert "unhealthy" in endpoint[2]
+    assert "was not healthy within 0.5 s; its probes:" in engine[2]
+
+
+def test_an_endpoint_that_does_not_start_fails_and_one_that_can_not_be_made_leaves_it_open(own_compose: Compose) -> None:
+    own_compose._project.variables["REDIS_POOL_SIZE"] = "0"
+    assert deployment.check_health(own_compose)[0].verdict is FAIL
+    own_compose._project.variables["PYTHON_IMAGE"] = "redis-runbook-no-such-image:1"
+    open_finding = deployment.check_health(own_compose)[0]
+    assert open_finding.verdict is Verdict.INCONCLUSIVE
+    assert "an image is missing and can't be pulled" in open_finding.reason
 
 
 def test_a_target_without_containers_is_refused(server: Embedded) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from runbook.drills.faults.process import Outage, ended, run_id
-from runbook.targets import Contained, Restartable, Target, TargetError
+from runbook.targets import Contained, NotServing, Restartable, Target
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def crashed(target: Target) -> Iterator[Outage]:
     outage.down_ns = time.monotonic_ns()
     try:
         target.await_restart()
-    except TargetError as error:
+    except NotServing as error:
         outage.unhealed = str(error)
         target.start()
     except BaseException:
