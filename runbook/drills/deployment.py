@@ -72,6 +72,8 @@ def check_container(target: Target) -> tuple[Finding, ...]:
 
     def as_its_command() -> Judgement:
         asked = {name: _bytes(value) if name == "maxmemory" else value for name, value in flags(found["command"]).items()}
+        if not asked:
+            return Verdict.FAIL, "its command line sets nothing", ()
         live = {setting.name: setting.found for setting in setup.read_settings(project)}
         return setup.judge_settings(tuple(setup.Setting(name, value, live.get(name)) for name, value in asked.items()))
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from runbook.targets.embedded import STORY_FLAGS
 
-# Word for word what the story asks for, and the criterion that each decides.
+# What the story asks for, word for word but for its traps: the port is not open to the world, and the check looks at the answer.
 STORY = {
     "image": ("AC-1", "redis:7-alpine"),
     "container name": ("AC-1", "binance-bot-redis"),
-    "port": ("AC-1", "6379"),
+    "port": ("AC-1", "127.0.0.1:6379 to 6379"),
     "command": ("AC-1", shlex.join(("redis-server", *STORY_FLAGS))),
     "network": ("AC-1", "trading-network"),
     "restart": ("AC-1", "unless-stopped"),
@@ -20,6 +20,8 @@ STORY = {
     "health check": ("AC-4", "redis-cli ping every 10 s"),
 }
 
+# Where a port is published that names no address.
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -59,7 +61,7 @@ def in_file(service: Mapping[str, Any]) -> dict[str, str]:
     return {
         "image": str(service.get("image", "")),
         "container name": str(service.get("container_name", "")),
-        "port": ", ".join(_container_port(port) for port in service.get("ports", ())),
+        "port": ", ".join(_published(port) for port in service.get("ports", ())),
         "command": shlex.join(shlex.split(command) if isinstance(command, str) else command),
         "network": ", ".join(service.get("networks") or ()),
         "restart": str(service.get("restart", "")),
@@ -82,7 +84,9 @@ def in_container(inspected: Mapping[str, Any], project: str) -> dict[str, str]:
     return {
         "image": config["Image"],
         "container name": inspected["Name"].removeprefix("/"),
-        "port": ", ".join(port.removesuffix("/tcp") for port in host["PortBindings"] or ()),
+        "port": ", ".join(
+            _from_to(at.get("HostIp", ""), at["HostPort"], port) for port, ats in (host["PortBindings"] or {}).items() for at in ats
+        ),
         "command": shlex.join(config["Cmd"] or ()),
         "network": ", ".join(name.removeprefix(own) for name in inspected["NetworkSettings"]["Networks"]),
         "restart": host["RestartPolicy"]["Name"],
@@ -96,10 +100,15 @@ def flags(command: str) -> dict[str, str]:
     return dict(re.findall(r"--(\S+) (\S+)", command))
 
 
-def _container_port(port: str | Mapping[str, Any]) -> str:
+def _published(port: str | Mapping[str, Any]) -> str:
     if isinstance(port, Mapping):  # Compose v2
-        return str(port["target"])
-    return str(port).split(":")[-1].removesuffix("/tcp")
+        return _from_to(port.get("host_ip", ""), str(port.get("published", "")), str(port["target"]))
+    parts = ["", "", *str(port).rsplit(":", 2)]
+    return _from_to(parts[-3], parts[-2], parts[-1])
+
+
+def _from_to(address: str, published: str, target: str) -> str:
+    return f"{address or EVERYWHERE}:{published or 'any'} to {target.removesuffix('/tcp')}"
 
 
 def _named_volumes(volumes: Sequence[str | Mapping[str, Any]]) -> list[str]:
@@ -116,9 +125,12 @@ def _named_volumes(volumes: Sequence[str | Mapping[str, Any]]) -> list[str]:
 
 
 def _check_words(test: Sequence[str], interval_s: float) -> str:
-    """Say what a health check asks, and how often: it may pass options, and must do something with the answer."""
-    asked = re.search(r"\bredis-cli\b[^|;&]*?\bping\b", " ".join(test))
-    return f"{'redis-cli ping' if asked else 'something else'} every {interval_s:g} s" if test else ""
+    """Say what a health check asks, and how often: it may pass options, and must compare the answer, since NOAUTH exits with 0 too."""
+    if not test:
+        return ""
+    asked = re.search(r"\bredis-cli\b[^|;&]*?\bping\b(?P<compared> *\| *grep -q?x PONG$)?", " ".join(test))
+    what = "something else" if not asked else "redis-cli ping" if asked["compared"] else "redis-cli ping, whatever the answer,"
+    return f"{what} every {interval_s:g} s"
 
 
 def _seconds(duration: str) -> float:

@@ -218,9 +218,7 @@ class Compose:
             until_s = time.monotonic() + RESTART_TIMEOUT_S
             while (now := self.container.inspect())["RestartCount"] == self._crashed or not now["State"]["Running"]:
                 if time.monotonic() > until_s:
-                    raise NotServing(
-                        f"{self.container.name} was not started again within {RESTART_TIMEOUT_S:g} s; {self.container.tail()}"
-                    )
+                    raise NotServing(f"{self.container.name} was not started again within {RESTART_TIMEOUT_S:g} s; {self.container.tail()}")
                 time.sleep(LOOK_S)
             self._await_serving()
 

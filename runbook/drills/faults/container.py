@@ -31,7 +31,8 @@ def crashed(target: Target) -> Iterator[Outage]:
 
     A policy that does not act is a finding, and the server is started by hand.
     """
-    assert isinstance(target, Contained) and isinstance(target, Restartable)
+    assert isinstance(target, Contained)
+    assert isinstance(target, Restartable)
     before, container = run_id(target.config), target.instance
     outage = Outage("crash", broken_ns=time.monotonic_ns())
     target.crash()

@@ -241,7 +241,6 @@ class TestReconnection:
         assert measured.unit == "ms"
         assert measured.samples == 2
 
-
     def test_a_policy_that_did_not_act_fails_and_is_quoted(self) -> None:
         outage = _outage("crash")
         outage.unhealed = "redis was not started again within 30 s"

@@ -33,7 +33,10 @@ NEW = OLD | {
 CONTAINER = {
     "Name": "/binance-bot-redis",
     "Config": {"Image": "redis:7-alpine", "Cmd": COMMAND.split(), "Healthcheck": {"Test": CHECK, "Interval": 10_000_000_000}},
-    "HostConfig": {"PortBindings": {"6379/tcp": [{"HostPort": "6379"}]}, "RestartPolicy": {"Name": "unless-stopped"}},
+    "HostConfig": {
+        "PortBindings": {"6379/tcp": [{"HostIp": "127.0.0.1", "HostPort": "6379"}]},
+        "RestartPolicy": {"Name": "unless-stopped"},
+    },
     "Mounts": [
         {"Type": "bind", "Source": "/srv/start.sh", "Destination": "/start.sh"},
         {"Type": "volume", "Name": "bot_redis_data", "Destination": "/data"},
@@ -59,7 +62,11 @@ def test_the_storys_own_container_has_no_difference() -> None:
     [
         ({"image": "redis:latest"}, "image", "redis:latest"),
         ({"container_name": "redis"}, "container name", "redis"),
-        ({"ports": ["6380:6380"]}, "port", "6380"),
+        ({"ports": ["127.0.0.1:6380:6380"]}, "port", "127.0.0.1:6380 to 6380"),
+        ({"ports": ["6379:6379"]}, "port", "0.0.0.0:6379 to 6379"),
+        ({"ports": ["6379"]}, "port", "0.0.0.0:any to 6379"),
+        ({"ports": [{"target": 6379, "published": "6379"}]}, "port", "0.0.0.0:6379 to 6379"),
+        ({"ports": ["127.0.0.1:6379:6379", "[::]:6379:6379"]}, "port", "127.0.0.1:6379 to 6379, [::]:6379 to 6379"),
         ({"ports": []}, "port", ""),
         ({"command": COMMAND.replace("everysec", "no")}, "command", COMMAND.replace("everysec", "no")),
         ({"command": f"{COMMAND} --save ''"}, "command", f"{COMMAND} --save ''"),
@@ -69,6 +76,14 @@ def test_the_storys_own_container_has_no_difference() -> None:
         ({"volumes": ["redis_data:/var/lib/redis"]}, "volume", "redis_data at /var/lib/redis"),
         ({"healthcheck": {"test": CHECK, "interval": "1m30s"}}, "health check", "redis-cli ping every 90 s"),
         ({"healthcheck": {"test": ["CMD", "true"], "interval": "10s"}}, "health check", "something else every 10 s"),
+        *(
+            (
+                {"healthcheck": {"test": ["CMD-SHELL", test], "interval": "10s"}},
+                "health check",
+                "redis-cli ping, whatever the answer, every 10 s",
+            )
+            for test in ("redis-cli ping", "redis-cli ping | grep -qx PONG || true", "redis-cli ping | cat")
+        ),
         (
             {"healthcheck": {"test": ["CMD-SHELL", "redis-cli info; echo ping"], "interval": "10s"}},
             "health check",
@@ -92,6 +107,7 @@ def test_a_wrong_setting_of_a_file_is_named(service: dict[str, Any], change: dic
         (("Config", "Healthcheck"), None, "health check"),
         (("HostConfig", "RestartPolicy", "Name"), "", "restart"),
         (("HostConfig", "PortBindings"), None, "port"),
+        (("HostConfig", "PortBindings"), {"6379/tcp": [{"HostIp": "", "HostPort": "6379"}]}, "port"),
         (("Mounts",), [], "volume"),
         (("NetworkSettings", "Networks"), {"bridge": {}}, "network"),
     ],
