@@ -21,6 +21,7 @@ from runbook.notebooks import Notebook, UsageError
 from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
 from runbook.targets.docker import Docker
+from runbook.targets.project import PROJECT_VARIABLE
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -87,10 +88,15 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Execute every notebook, and sum up."""
-    _check_ground(options.target, environ)
     found = [notebook for notebook in notebooks.list_notebooks(options.notebooks) if notebook.applies_to(options.target)]
     if not found:
         raise UsageError(f"{options.notebooks} holds no notebook for the target {options.target}")
+    if options.target.startswith("compose") and environ.get(PROJECT_VARIABLE) and len(found) > 1:
+        raise UsageError(
+            f"{PROJECT_VARIABLE} names one project, and verify runs {len(found)} notebooks side by side: unset it, or run one at a time "
+            "with `runbook run NAME`"
+        )
+    _check_ground(options.target, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
     runs = _execute(jobs, options, environ)
     folder = verification.conclude(runs, options.target, options.runs, environ)

@@ -122,6 +122,11 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
         (["run", "deployment", "-p", "target=embedded"], {}, "can't be answered on the target embedded: choose compose or compose-prod"),
         (["verify", "--target", "compose"], {"DOCKER_HOST": "unix:///no-such.sock"}, "no Docker engine answers: start it"),
         (["verify", "--target", "compose"], {"PATH": "/no-such"}, "there is no program `docker`: install Docker Engine and Compose"),
+        (
+            ["verify", "--target", "compose"],
+            {"RUNBOOK_PROJECT": "one"},
+            "notebooks side by side: unset it, or run one at a time",
+        ),
         (["verify", "--target", "moon"], {}, "invalid choice: 'moon'"),
         (["verify", "--cell-timeout-s", "0"], {}, "invalid number of seconds above 0 value: '0'"),
         (["verify"], {"REDIS_PORT": "0", "REDIS_DB": "x"}, "2 problems in the Redis configuration"),
