@@ -90,7 +90,7 @@ class Project:
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
-            left = reaper.remove(self.name, self._kept)
+            left = reaper.remove(self.name, self._kept, self._docker.environ)
         except subprocess.CalledProcessError as error:
             left = [str(error.stderr).strip()]
         assert self._reaper.stdin

@@ -9,35 +9,39 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 LABEL = "redis-runbook.project"
 # What is written to the reaper when there is nothing left to do.
 DONE = b"done"
 # The engine may still make what its client had asked for before it died.
 SETTLE_S = 1.0
-MOST_ROUNDS = 20
+# An engine that is away for longer would start them again by their policy when it comes back.
+MOST_ROUNDS = 600
 
 
-def remove(project: str, keep: tuple[str, ...] = ()) -> list[str]:
+def remove(project: str, keep: tuple[str, ...] = (), environ: Mapping[str, str] | None = None) -> list[str]:
     """Remove all containers, networks and volumes that bear the project's label, and return what is left of them.
 
     Args:
         project: value of the label.
         keep: names of volumes that stay.
+        environ: of the commands, which says where the engine is; our own by default.
 
     Raises:
         subprocess.CalledProcessError: the engine does not tell what there is.
     """
     for kind, options in (("container", ("--force", "--volumes")), ("network", ()), ("volume", ("--force",))):
-        if labelled := _labelled(kind, project, keep):
-            subprocess.run(["docker", kind, "rm", *options, *labelled], capture_output=True, check=False, start_new_session=True)
-    return [name for kind in ("container", "network", "volume") for name in _labelled(kind, project, keep)]
+        if labelled := _labelled(kind, project, keep, environ):
+            command = ["docker", kind, "rm", *options, *labelled]
+            subprocess.run(command, env=environ, capture_output=True, check=False, start_new_session=True)
+    return [name for kind in ("container", "network", "volume") for name in _labelled(kind, project, keep, environ)]
 
 
-def _labelled(kind: str, project: str, keep: tuple[str, ...]) -> list[str]:
+def _labelled(kind: str, project: str, keep: tuple[str, ...], environ: Mapping[str, str] | None = None) -> list[str]:
     everything = ["--all"] if kind == "container" else []
     command = ["docker", kind, "ls", "--quiet", *everything, "--filter", f"label={LABEL}={project}"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    listed = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, start_new_session=True)
     return [name for name in listed.stdout.split() if name not in keep]
 
 
