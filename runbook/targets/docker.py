@@ -31,7 +31,7 @@ _REFUSALS = (
     ),
     (
         r"port is already allocated|address already in use|ports are not available",
-        "a port is taken: end what listens there, or choose another with REDIS_PORT or HEALTH_PORT",
+        "a port is taken: end what listens there; a run chooses its ports anew each time, a deployment has REDIS_PORT and HEALTH_PORT",
     ),
     (
         r"pull access denied|manifest (for .* not found|unknown)|/v2/.*(no such host|timeout|refused|unauthorized|deadline)|No such image"
@@ -39,8 +39,13 @@ _REFUSALS = (
         "an image is missing and can't be pulled: pull it where a registry is reached, or name another in REDIS_IMAGE or PYTHON_IMAGE",
     ),
     (
+        r"No matching distribution found|Could not find a version that satisfies",
+        "the packages of the health endpoint can't be had: where an index is reached, lay their wheels into compose/health/wheels by "
+        "`pip download --require-hashes --only-binary :all: --requirement compose/health/requirements.txt --dest compose/health/wheels`",
+    ),
+    (
         r"is already in use by container",
-        "a container's name is taken: remove the other one, or choose another name with REDIS_CONTAINER or HEALTH_CONTAINER",
+        "a container's name is taken: remove the other one, or choose another project in RUNBOOK_PROJECT",
     ),
 )
 
@@ -86,9 +91,10 @@ class Docker:
         """
         return _run(("docker", *arguments), self.environ, timeout_s)
 
-    def run_compose(self, *arguments: str, environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> str:
-        """Run Compose with variables for its files, and return what it prints; raises as `run` does."""
-        return _run((*self.compose, *arguments), {**self.environ, **environ}, timeout_s)
+    def run_compose(self, *options: str, command: Sequence[str], environ: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> str:
+        """Run a command of Compose with variables for its files, and return what it prints; raises as `run` does."""
+        said = " ".join((*self.compose, command[0]))
+        return _run((*self.compose, *options, *command), {**self.environ, **environ}, timeout_s, said=said)
 
     def logs(self, container: str) -> str:
         """Return what a container wrote to both of its outputs; raises `TargetError` if there is none."""
@@ -127,7 +133,11 @@ class Docker:
         the loopback a program of the engine, `docker-proxy`, copies every byte: measured, 8,200 calls a second instead of 13,200, and it
         accepts connections before the server does.
         """
-        gateways = [config.get("Gateway", "") for config in self.inspect("bridge")["IPAM"]["Config"] or ()]
+        try:
+            bridge = json.loads(self.run("network", "inspect", "bridge"))[0]
+        except TargetError:  # an engine may be set up without it
+            return "127.0.0.1"
+        gateways = [config.get("Gateway", "") for config in bridge["IPAM"]["Config"] or ()]
         return next((gateway for gateway in gateways if gateway and is_local(gateway)), "127.0.0.1")
 
     def found(self, kind: str, *filters: str) -> list[str]:
@@ -159,7 +169,9 @@ def explain(complaint: str) -> str:
     return last or "it failed and did not say why"
 
 
-def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float, complaints: int = subprocess.PIPE) -> str:
+def _run(
+    command: Sequence[str], environ: Mapping[str, str], timeout_s: float, complaints: int = subprocess.PIPE, said: str | None = None
+) -> str:
     process = subprocess.Popen(
         command,
         env=dict(environ),
@@ -171,7 +183,7 @@ def _run(command: Sequence[str], environ: Mapping[str, str], timeout_s: float, c
         # Out of our process group: an interrupted cell or Ctrl-C must not end it halfway.
         start_new_session=True,
     )
-    said = " ".join(command[:3])
+    said = said or " ".join(command[:3])
     try:
         output, complaint = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

@@ -68,7 +68,7 @@ class Project:
         """Run a command of Compose on it, and return what it prints; raises `TargetError` as `Docker.run` does."""
         files = ("--file", str(self._file), "--file", str(FOLDER / "owned.yml"))
         environ = {**self.variables, "COMPOSE_PROJECT_NAME": self.name}
-        return self._docker.run_compose("--project-name", self.name, *files, *arguments, environ=environ)
+        return self._docker.run_compose("--project-name", self.name, *files, command=arguments, environ=environ)
 
     def down(self, *, volume: bool) -> None:
         """Remove containers and network, as `down` does; the volume too, if it is named.
@@ -98,7 +98,10 @@ class Project:
             # A reaper that is told nothing goes on trying.
             self._reaper.stdin.write(b"" if left else reaper.DONE)
         if left:
-            raise TargetError(f"of the project {self.name} this is left: {', '.join(left)}; it is tried again in the background")
+            raise TargetError(
+                f"of the project {self.name} this is left: {', '.join(left)}; it is tried again in the background, for ten minutes; then "
+                f"list it with `docker ps --all --filter label={self.label}`, and so for `docker network ls` and `docker volume ls`"
+            )
         self._reaper.wait()
 
     @property
@@ -151,8 +154,8 @@ def read_file(docker: Docker, file: str) -> dict[str, Any]:
     """
     plain = {name: value for name, value in docker.environ.items() if not name.startswith(("REDIS_", "HEALTH_", "PYTHON_"))}
     with tempfile.NamedTemporaryFile() as nothing:
-        arguments = ("--env-file", nothing.name, "--file", str(FOLDER / file), "config")
-        return dict(yaml.safe_load(dataclasses.replace(docker, environ=plain).run_compose(*arguments, environ={})))
+        options = ("--env-file", nothing.name, "--file", str(FOLDER / file))
+        return dict(yaml.safe_load(dataclasses.replace(docker, environ=plain).run_compose(*options, command=("config",), environ={})))
 
 
 def _name(environ: Mapping[str, str]) -> str:

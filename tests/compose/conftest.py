@@ -57,7 +57,7 @@ def composes() -> list[tuple[str, ...]]:
     found = []
     for command in (("docker", "compose"), ("docker-compose",)):
         try:
-            Docker(ENVIRON, "", command).run_compose("version", environ={})
+            Docker(ENVIRON, "", command).run_compose(command=("version",), environ={})
         except (TargetError, FileNotFoundError):
             continue
         found.append(command)

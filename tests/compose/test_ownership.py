@@ -69,7 +69,7 @@ def untouched(docker: Docker, project: str) -> Iterator[None]:
         assert [identity(docker, *what) for what in made] == before
     finally:
         for kind, name in sorted(made):  # containers first
-            docker.run(kind, "rm", "--force", name)
+            docker.run(kind, "rm", *(["--force"] if kind != "network" else []), name)
 
 
 @contextlib.contextmanager

@@ -176,7 +176,7 @@ def test_denied_commands_are_commands(compose: Compose) -> None:
 def test_password_is_nowhere_to_be_seen(prod: Compose, password: str) -> None:
     containers = (prod.container, prod.health_endpoint.container)
     config = prod.docker.run_compose(
-        "--file", str(COMPOSE_FOLDER / PROD), "config", environ={"REDIS_PASSWORD_FILE": str(prod.folder / "redis_password")}
+        "--file", str(COMPOSE_FOLDER / PROD), command=("config",), environ={"REDIS_PASSWORD_FILE": str(prod.folder / "redis_password")}
     )
     seen = {"config": config, "health": "".join(prod.health_endpoint.ask(path).text for path in ("/health", "/metrics", "/readyz"))}
     for container in containers:
