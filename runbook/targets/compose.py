@@ -30,6 +30,8 @@ from runbook.targets.serving import await_serving
 DEV, PROD = "docker-compose.yml", "docker-compose.prod.yml"
 # The application's user in `compose/redis/users.acl`.
 APP_USER = "app"
+# Of the health endpoint; a deployment's has another name, and must not become what is being worked on. It stays, so that the next is quick.
+BUILT_IMAGE = "redis-runbook-health:run"
 STAND_IN_LABEL = "redis-runbook.stand-in"
 
 SERVE_TIMEOUT_S = 60.0
@@ -49,7 +51,7 @@ class Compose:
     """A Redis in a container, made from a compose file; `close` removes all that was made.
 
     Args:
-        environ: how our clients behave (`Config.from_env`), which images to use (`REDIS_IMAGE`, `PYTHON_IMAGE`), how to reach the engine
+        environ: how our clients behave (`Config.from_env`), which images to use (`REDIS_IMAGE`, `HEALTH_IMAGE`, `PYTHON_IMAGE`), how to reach the engine
             (`DOCKER_HOST`), and `RUNBOOK_PROJECT`, a project whose volume is kept; its endpoint and its credentials are not used.
         file: `DEV` or `PROD`.
 
@@ -160,16 +162,17 @@ class Compose:
             self._await_serving()
 
     def up_health(self) -> None:
-        """Build the health endpoint's image and start it, and wait until it answers.
+        """Build the health endpoint's image unless one is named in `HEALTH_IMAGE`, start it, and wait until it answers.
 
         Raises:
             TargetError: it could not be built.
             NotServing: it was started and does not answer; with the last lines of its log.
         """
-        with self._timed("build, health endpoint"):
-            self._project.compose("build", "health")
+        if not self._environ.get("HEALTH_IMAGE"):
+            with self._timed("build, health endpoint"):
+                self._project.compose("build", "health")
         with self._timed("up, health endpoint"):
-            self._project.compose("up", "--detach", "--no-deps", "health")
+            self._project.compose("up", "--detach", "--no-deps", "--no-build", "health")
             self.health_endpoint.await_answer()
 
     def start(self) -> None:
@@ -299,6 +302,7 @@ class Compose:
             "REDIS_PORT": str(self.config.port),
             "REDIS_PASSWORD_FILE": str(self._secret),
             "HEALTH_CONTAINER": self.health_endpoint.container.name,
+            "HEALTH_IMAGE": self._environ.get("HEALTH_IMAGE") or BUILT_IMAGE,
             "HEALTH_BIND": "127.0.0.1",
             "HEALTH_PORT": str(health_port),
         }

@@ -143,6 +143,7 @@ def test_the_health_endpoint_tells_when_the_server_is_away(file: str, open_compo
     compose = open_compose(file)
     compose.up_health()
     endpoint = compose.health_endpoint
+    assert endpoint.container.inspect()["Config"]["Image"] != "redis-runbook-health", "which is a deployment's"
     eventually(lambda: endpoint.ask("/readyz").status == 200)
     compose.stop()
     answer = endpoint.ask("/health")
@@ -190,9 +191,8 @@ def test_two_projects_stand_side_by_side(open_compose: OpenCompose) -> None:
 
 def test_a_named_projects_volume_outlives_the_run_that_did_not_make_it(open_compose: OpenCompose, docker: Docker) -> None:
     maker = open_compose(DEV)
-    ours = ("--label", f"redis-runbook.project=kept-{maker.project}", "--label", f"com.docker.compose.project=kept-{maker.project}")
     volume = f"kept-{maker.project}_redis_data"
-    docker.run("volume", "create", *ours, "--label", "com.docker.compose.volume=redis_data", volume)
+    docker.run("volume", "create", "--label", f"redis-runbook.project=kept-{maker.project}", volume)
     try:
         for expected in (None, b"1"):
             compose = open_compose(DEV, RUNBOOK_PROJECT=f"kept-{maker.project}")
