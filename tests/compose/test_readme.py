@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cachelib import Config, connect
+from cachelib import Config, Refused, connect
 from cachelib.config import Secret
 from runbook.targets.docker import Docker
 from runbook.targets.port import free_port
@@ -19,7 +19,7 @@ from tests.compose.conftest import ENVIRON
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FIRST_WORDS = {
     "Development": ["export"],
-    "Production": ["echo", "mkdir", "export", "docker compose stop", "docker compose stop", "docker image", "REDIS_IMAGE"],
+    "Production": ["echo", "mkdir", "export", "docker compose stop", "backup=", "docker image", "echo REDIS_IMAGE", "openssl"],
 }
 
 
@@ -42,11 +42,12 @@ class Deployment:
         for part in ("compose", "cachelib"):
             shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("secrets", ".env"))
         shutil.copy(REPOSITORY / ".dockerignore", folder)
-        self._environ = ENVIRON | {
+        self.environ = ENVIRON | {
             "REDIS_CONTAINER": f"{self.name}-redis",
             "HEALTH_CONTAINER": f"{self.name}-health",
             "REDIS_PORT": str(self.port),
             "HEALTH_PORT": str(self.health_port),
+            "HEALTH_IMAGE": f"{self.name}-health",
         }
 
     def run(self, commands: str) -> str:
@@ -57,6 +58,7 @@ class Deployment:
             r"bot_redis_data": f"{self.name}_redis_data",
             r"localhost:8080": f"localhost:{self.health_port}",
             r"redis:before": f"{self.name}:before",
+            r"redis-runbook-health": f"{self.name}-health",
             r"docker compose pull .*": "true",
             r"build --pull": "build",
             r"docker compose": " ".join(self.docker.compose),
@@ -67,7 +69,7 @@ class Deployment:
         done = subprocess.run(
             ["bash", "-euc", exports + commands],
             cwd=self.folder,
-            env=self._environ,
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=110,
@@ -94,7 +96,7 @@ def deployment(tmp_path: Path, docker: Docker) -> Iterator[Deployment]:
         yield made
     finally:
         made.run("docker compose down --volumes")
-        docker.run("image", "rm", "--force", f"{made.name}:before")
+        docker.run("image", "rm", "--force", f"{made.name}:before", f"{made.name}-health", f"{made.name}-health:before")
 
 
 def test_development_is_up_with_its_commands_and_keeps_its_data(deployment: Deployment) -> None:
@@ -111,9 +113,9 @@ def test_development_is_up_with_its_commands_and_keeps_its_data(deployment: Depl
 
 
 @pytest.mark.timeout(240)
-def test_production_is_set_up_backed_up_restored_upgraded_and_rolled_back(deployment: Deployment) -> None:
+def test_production_is_set_up_backed_up_restored_upgraded_rolled_back_and_renewed(deployment: Deployment, docker: Docker) -> None:
     deployment.file = "docker-compose.prod.yml"
-    _, secret, up, backup, restore, upgrade, back = blocks("Production")
+    _, secret, up, backup, restore, upgrade, back, renew = blocks("Production")
     deployment.run(secret)
     assert len((deployment.folder / "compose/secrets/redis_password").read_text().strip()) == 64
     assert "ready" in deployment.run(up)
@@ -123,13 +125,29 @@ def test_production_is_set_up_backed_up_restored_upgraded_and_rolled_back(deploy
     with connect(deployment.config()) as client:
         assert client.get("state") == b"before the backup"
         client.set("state", "spoilt")
+    torn = deployment.folder / "redis_data-99991231T235959.tgz"
+    torn.write_bytes(next(deployment.folder.glob("redis_data-*.tgz")).read_bytes()[:-20])
+    with pytest.raises(AssertionError, match="tar|gzip|unexpected"):
+        deployment.run(restore)
+    torn.unlink()
+    deployment.run("docker compose start redis")
+    with connect(deployment.config()) as client:
+        assert client.get("state") == b"spoilt", "a backup that can't be read destroys nothing"
     deployment.run(restore)
     with connect(deployment.config()) as client:
         assert client.get("state") == b"before the backup"
     deployment.run(upgrade)
     container = deployment.inspect("{{.Id}}")
+    del deployment.environ["HEALTH_IMAGE"]  # it would outweigh what is written into .env
     deployment.run(back)
     assert deployment.inspect("{{.Config.Image}}") == f"{deployment.name}:before"
+    assert docker.inspect(f"{deployment.name}-health")["Config"]["Image"] == f"{deployment.name}-health:before"
     assert deployment.inspect("{{.Id}}") != container
     with connect(deployment.config()) as client:
         assert client.get("state") == b"before the backup"
+    before = deployment.config()
+    deployment.run(renew)
+    with connect(deployment.config()) as client:
+        assert client.get("state") == b"before the backup"
+    with connect(before) as client, pytest.raises(Refused):
+        client.ping()
