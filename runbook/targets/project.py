@@ -24,7 +24,7 @@ from runbook.targets.base import TargetError
 from runbook.targets.docker import Docker
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "compose"
-# Names a project whose volume outlives us, so that one drill can go on with the data of another.
+# Names the project. A volume of it that was made before, with our label, outlives us, so that one drill goes on with the data of another.
 PROJECT_VARIABLE = "RUNBOOK_PROJECT"
 
 

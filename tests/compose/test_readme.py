@@ -127,7 +127,7 @@ def test_production_is_set_up_backed_up_restored_upgraded_rolled_back_and_renewe
         client.set("state", "spoilt")
     torn = deployment.folder / "redis_data-99991231T235959.tgz"
     torn.write_bytes(next(deployment.folder.glob("redis_data-*.tgz")).read_bytes()[:-20])
-    with pytest.raises(AssertionError, match="tar|gzip|unexpected"):
+    with pytest.raises(AssertionError, match=r"tar|gzip|unexpected"):
         deployment.run(restore)
     torn.unlink()
     deployment.run("docker compose start redis")
