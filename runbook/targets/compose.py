@@ -51,8 +51,8 @@ class Compose:
     """A Redis in a container, made from a compose file; `close` removes all that was made.
 
     Args:
-        environ: how our clients behave (`Config.from_env`), which images to use (`REDIS_IMAGE`, `HEALTH_IMAGE`, `PYTHON_IMAGE`), how to reach
-            the engine (`DOCKER_HOST`), and the project's name (`RUNBOOK_PROJECT`); its endpoint and its credentials are not used.
+        environ: how our clients behave (`Config.from_env`), which images to use (`REDIS_IMAGE`, `HEALTH_IMAGE`, `PYTHON_IMAGE`), how to
+            reach the engine (`DOCKER_HOST`), and the project's name (`RUNBOOK_PROJECT`); its endpoint and its credentials are not used.
         file: `DEV` or `PROD`.
 
     Attributes:

@@ -11,9 +11,11 @@ import redis
 
 from cachelib import Client, Config, Unavailable, connect, deadline
 from runbook.drills.checkers import account
+from runbook.drills.faults import FAULTS
 from runbook.load import Ledger, Load
 from runbook.targets import Contained, Local, Pausable, Restartable
 from runbook.targets.compose import DEV, PROD, Compose
+from runbook.targets.container import Container
 from runbook.targets.docker import Docker
 from tests.compose.conftest import composes
 
@@ -72,7 +74,10 @@ def test_after_a_kill_it_stays_down_since_the_policy_takes_it_for_a_stop(compose
     assert client.get("kept") == "kill"
 
 
-def test_a_crash_is_healed_by_the_restart_policy(own_compose: Compose) -> None:
+@pytest.mark.parametrize("here", [True, False], ids=["this kernel", "another kernel"])
+def test_a_crash_is_healed_by_the_restart_policy(here: bool, own_compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not here:
+        monkeypatch.setattr(Container, "pid", None)
     with connect(own_compose.config) as client:
         client.set("kept", "crash")
         before, container = run_id(own_compose.config), own_compose.instance
@@ -82,6 +87,16 @@ def test_a_crash_is_healed_by_the_restart_policy(own_compose: Compose) -> None:
     assert run_id(own_compose.config) != before
     assert own_compose.instance == container
     assert own_compose.container.inspect()["RestartCount"] == 1
+
+
+def test_a_policy_that_does_not_act_is_told_and_healed_by_hand(
+    own_compose: Compose, docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runbook.targets.compose.RESTART_TIMEOUT_S", 1.0)
+    docker.run("update", "--restart", "no", own_compose.container.name)
+    with FAULTS["crash"](own_compose) as outage:
+        assert answers(own_compose.config)
+    assert "was not started again within 1 s; its log ends:" in outage.unhealed
 
 
 def test_a_restart_keeps_the_container(compose: Compose) -> None:
