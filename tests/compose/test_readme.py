@@ -19,7 +19,17 @@ from tests.compose.conftest import ENVIRON
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 FIRST_WORDS = {
     "Development": ["export"],
-    "Production": ["echo", "mkdir", "export", "docker compose stop", "backup=", "docker image", "echo REDIS_IMAGE", "openssl"],
+    "Production": [
+        "echo",
+        "mkdir",
+        "export",
+        "docker compose stop",
+        "backup=",
+        "docker image",
+        "echo REDIS_IMAGE",
+        "openssl",
+        "docker volume",
+    ],
 }
 
 
@@ -115,7 +125,7 @@ def test_development_is_up_with_its_commands_and_keeps_its_data(deployment: Depl
 @pytest.mark.timeout(240)
 def test_production_is_set_up_backed_up_restored_upgraded_rolled_back_and_renewed(deployment: Deployment, docker: Docker) -> None:
     deployment.file = "docker-compose.prod.yml"
-    _, secret, up, backup, restore, upgrade, back, renew = blocks("Production")
+    _, secret, up, backup, restore, upgrade, back, renew, _ = blocks("Production")
     deployment.run(secret)
     assert len((deployment.folder / "compose/secrets/redis_password").read_text().strip()) == 64
     assert "ready" in deployment.run(up)
