@@ -99,7 +99,8 @@ class Histogram(Sequence[float]):
 
     def _ranks(self) -> tuple[list[int], list[int]]:
         if self._index is None:
-            found = [(int(item.value_iterated_to), int(item.count_added_in_this_iter_step)) for item in self._hdr.get_recorded_iterator()]
-            lowest = [int(self._hdr.get_lowest_equivalent_value(value)) for value, _ in found]
+            # The package's own iterator takes twenty times as long, in empty buckets.
+            found = [(index, count) for index, count in enumerate(self._hdr.counts) if count]
+            lowest = [int(self._hdr.get_value_from_index(index)) for index, _ in found]
             self._index = list(itertools.accumulate(count for _, count in found)), lowest
         return self._index
