@@ -14,10 +14,12 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
-# The notebooks run apart from the coverage measurement, which would slow what they measure.
+# The notebooks run apart from the coverage measurement, which would slow what they measure. What measures no time shares the cores: the unit
+# tests, which need them, and those of Compose, which mostly wait.
 test: .venv/developer lint ## run lint and every test
 	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
-	$(BIN)/python -m pytest -q --cov --cov-report=term tests
+	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile tests/unit tests/compose
+	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append tests/integration tests/e2e
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types
 	$(BIN)/ruff check $(SOURCES)

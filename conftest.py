@@ -3,6 +3,7 @@
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,16 +15,28 @@ from runbook.targets.docker import Docker
 REQUIRE_VARIABLE = "RUNBOOK_REQUIRE_ENGINE"
 COMPOSE_TESTS = Path(__file__).parent / "tests" / "compose"
 
-left_out: list[str] = []
+left_out: set[str] = set()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    if not (collection_path == COMPOSE_TESTS or _needs_engine(collection_path)) or not (reason := _no_engine()):
+    of_compose = collection_path.is_relative_to(COMPOSE_TESTS)
+    if not (of_compose or _needs_engine(collection_path)) or not (reason := _no_engine()):
         return None
     if os.environ.get(REQUIRE_VARIABLE):
         raise pytest.UsageError(f"{REQUIRE_VARIABLE} is set, and {reason}")
-    left_out.append(str(collection_path.relative_to(config.rootpath)))
+    left_out.add(str((COMPOSE_TESTS if of_compose else collection_path).relative_to(config.rootpath)))
     return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where several workers share the tests, they collect and the main process speaks."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = sorted(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
