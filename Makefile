@@ -18,7 +18,7 @@ verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdi
 # tests, which need them, and those of Compose, which mostly wait.
 test: .venv/developer lint ## run lint and every test
 	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
-	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile tests/unit tests/compose
+	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/notebooks tests/unit
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append tests/integration tests/e2e
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types
