@@ -14,12 +14,12 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
-# The notebooks run apart from the coverage measurement, which would slow what they measure. What measures no time shares the cores: the unit
-# tests, which need them, and those of Compose, which mostly wait.
+# The notebooks run apart from the coverage measurement, which would slow what they measure. All else shares the cores;
+# those that mostly wait come first.
 test: .venv/developer lint ## run lint and every test
 	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
 	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/notebooks tests/unit
-	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append tests/integration tests/e2e
+	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types
 	$(BIN)/ruff check $(SOURCES)
