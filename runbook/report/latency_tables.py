@@ -42,11 +42,13 @@ def loads_table(offered: Mapping[str, Offered]) -> Table:
 
 
 def layers_table(result: latency.Result) -> Table:
-    """Show where the time of a call through the client went."""
+    """Show where the time of a call through the client went; blank where the host left too few calls."""
     rows: list[Sequence[str | Measured]] = []
-    for layer in result.layers:
-        parts = [Measured(MISSING if part is None else f"{part:.3f}") for part in layer.parts_ms]
-        rows.append((f"{layer.operation} p{layer.p * 100:g}", Measured(f"{layer.whole_ms:.3f}"), *parts, Measured(f"{layer.rest_ms:.3f}")))
+    found = {(layer.operation, layer.p): (layer.whole_ms, *layer.parts_ms, layer.rest_ms) for layer in result.layers}
+    for operation in latency.OPERATIONS:
+        for p in (0.5, JUDGED):
+            times_ms = found.get((operation, p), (None,) * (len(attribution.PARTS) + 2))
+            rows.append((f"{operation} p{p * 100:g}", *(Measured(MISSING if ms is None else f"{ms:.3f}") for ms in times_ms)))
     return Table("Where the time went, in ms", ("percentile", "whole", *attribution.PARTS, attribution.REST), rows)
 
 

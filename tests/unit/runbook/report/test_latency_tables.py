@@ -83,7 +83,8 @@ class TestLayersTable:
     def test_two_runs_have_the_same_plain_text(self) -> None:
         one = _layers(0.99, 0.1, 0.2, 0.1, 0.3, 0.0, 0.05)
         other = dataclasses.replace(one, whole_ms=77.0, parts_ms=(None,) * 6)
-        assert _plain(layers_table(Result({}, (), (one,)))) == _plain(layers_table(Result({}, (), (other,))))
+        tables = [layers_table(Result({}, (), measured)) for measured in ((one,), (other,), ())]
+        assert len({_plain(table) for table in tables}) == 1
 
 
 class TestSweepTable:
