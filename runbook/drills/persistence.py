@@ -16,6 +16,7 @@ from runbook.drills.checkers import Account, account
 from runbook.drills.faults import ABILITIES, FAULTS, Outage
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Outcome, Ping, Record, collector_off
+from runbook.load.canary import Canary, stalled_seconds, worth_timing
 from runbook.targets import Contained, Target
 
 # How late a caller may get its error after its deadline.
@@ -114,6 +115,7 @@ def drill(
             collector_off(),
             Load(client, Ledger(key), rate_per_s=rate_per_s, workers=writers) as load,
             Load(looker, Ping(), rate_per_s=LOOKS_PER_S, workers=1) as looking,
+            Canary() as canary,
         ):
             time.sleep(before_s)
             outages = []
@@ -122,16 +124,24 @@ def drill(
                     time.sleep(down_s)
                 time.sleep(after_s)
                 outages.append(outage)
+            stalled_s = stalled_seconds(canary.overslept())
         present = [value.decode() for value in client.lrange(key, 0, -1)]
         client.unlink(key)
     # Where there are several, nothing may be lost, so that it does not matter which of them ends the window.
     found = account(load.history, present, outages[-1].down_ns)
-    findings = judge_result(fault, outages, load.history, looking.history, found)
+    findings = judge_result(fault, outages, load.history, looking.history, found, stalled_s)
     return Result(fault, tuple(outages), load.history, looking.history, found, findings)
 
 
-def judge_result(fault: str, outages: Sequence[Outage], writes: History, looks: History, found: Account) -> tuple[Finding, ...]:
-    """Judge what was recorded: pure, so that its tests can hand it any history."""
+def judge_result(
+    fault: str,
+    outages: Sequence[Outage],
+    writes: History,
+    looks: History,
+    found: Account,
+    stalled_s: frozenset[int] = frozenset(),
+) -> tuple[Finding, ...]:
+    """Judge what was recorded: pure, so that its tests can hand it any history; `stalled_s` are seconds in which the host stalled."""
     claims = _claims(fault)
     unproven = [doubt for outage in outages for doubt in outage.doubts]
     recovered = [recoveries_s(writes, outage, until_ns) for outage, until_ns in zip(outages, _ends_ns(outages), strict=True)]
@@ -180,10 +190,12 @@ def judge_result(fault: str, outages: Sequence[Outage], writes: History, looks: 
     def grace() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         during = [look for look in looks if any(look.sent_ns < each.ready_ns and look.done_ns > each.broken_ns for each in outages)]
         failed = [look for look in during if look.outcome is not Outcome.OK]
-        late_s = max((look.service_ns / 1e9 - LOOK_DEADLINE_S for look in during), default=0.0)
+        timed = worth_timing(during, LOOK_DEADLINE_S + GRACE_S, stalled_s)
+        late_s = max((look.service_ns / 1e9 - LOOK_DEADLINE_S for look in timed), default=0.0)
         measured = (
-            Measurement("latest error after its deadline", _ms(max(0.0, late_s)), "ms", len(during), f"≤ {GRACE_S * 1e3:g} ms"),
+            Measurement("latest error after its deadline", _ms(max(0.0, late_s)), "ms", len(timed), f"≤ {GRACE_S * 1e3:g} ms"),
             Measurement("callers told that Redis is unavailable", len(failed), "calls", len(during)),
+            Measurement("not timed, late on a host that stalled", len(during) - len(timed), "calls", len(during)),
         )
         strange = [look for look in failed if not look.error.startswith("Unavailable")]
         if strange:
@@ -192,6 +204,8 @@ def judge_result(fault: str, outages: Sequence[Outage], writes: History, looks: 
             return Verdict.INCONCLUSIVE, "; ".join(unproven) or "no call fell into the outage", measured
         if late_s > GRACE_S:
             return Verdict.FAIL, f"a call ended {late_s * 1e3:.0f} ms after its deadline", measured
+        if not timed:
+            return Verdict.INCONCLUSIVE, "the host stalled all the time, and each call was late", measured
         return Verdict.PASS, "", measured
 
     checks = (durability, reconnection, grace)

@@ -23,7 +23,7 @@ from cachelib import Config, Disconnected, Event, ProbeFailed, Unavailable, conn
 from runbook.drills.faults import Outage, killed
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Load, Outcome, collector_off
-from runbook.load.canary import SECOND_NS, Canary, stalled_seconds
+from runbook.load.canary import Canary, seconds, stalled_seconds, worth_timing
 from runbook.load.looped import looped
 from runbook.load.workload import Operation
 from runbook.targets import Restartable, Target
@@ -316,9 +316,8 @@ def judge_result(result: Result) -> tuple[Finding, ...]:
             look for look in result.looks if any(look.sent_ns < d.answered_ns and look.done_ns > d.outage.down_ns for d in result.returns)
         ]
         failed = [look for look in during if look.outcome is not Outcome.OK]
-        # A host that stalls is late with everything; what a caller is told does not depend on it.
-        in_time_ns = (PATIENCE_S + GRACE_S) * 1e9
-        timed = [look for look in during if look.service_ns <= in_time_ns or not _seconds(look.sent_ns, look.done_ns) & result.stalled_s]
+        # What a caller is told does not depend on the host.
+        timed = worth_timing(during, PATIENCE_S + GRACE_S, result.stalled_s)
         late_s = max((look.service_ns / 1e9 - PATIENCE_S for look in timed), default=0.0)
         measured = (
             Measurement("latest error after its deadline", round(max(0.0, late_s) * 1e3, 1), "ms", len(timed), f"≤ {GRACE_S * 1e3:g} ms"),
@@ -356,11 +355,7 @@ def _return(
     # A reply that was on its way when the server died is read at once, long before the server is back.
     first_ns = min((done_ns for done_ns in answered if done_ns > answered_ns - 20_000_000), default=0)
     own = tuple(attempt for attempt in attempts if outage.broken_ns <= attempt.at_ns <= outage.ready_ns)
-    return Return(outage, answered_ns, first_ns, own, bool(_seconds(answered_ns, answered_ns + 200_000_000) & stalled_s))
-
-
-def _seconds(begin_ns: int, end_ns: int) -> set[int]:
-    return set(range(begin_ns // SECOND_NS, end_ns // SECOND_NS + 1))
+    return Return(outage, answered_ns, first_ns, own, bool(seconds(answered_ns, answered_ns + 200_000_000) & stalled_s))
 
 
 class _Watch:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from runbook.load.histogram import Histogram, bucket_us
+from runbook.load.history import Record
 from runbook.tether import tethered
 
 # How much oversleep in a second makes it a second in which the host stalled.
@@ -101,3 +102,19 @@ def stalled_seconds(overslept: Iterable[tuple[int, int]]) -> frozenset[int]:
         for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
             late_ns[second] = late_ns.get(second, 0) + late
     return frozenset(second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6)
+
+
+def seconds(begun_ns: int, ended_ns: int) -> set[int]:
+    """Return the seconds of `time.monotonic` that a span of time touches."""
+    return set(range(begun_ns // SECOND_NS, ended_ns // SECOND_NS + 1))
+
+
+def worth_timing(records: Iterable[Record], in_time_s: float, stalled_s: frozenset[int]) -> list[Record]:
+    """Leave out the calls that were late on a host that stalled: it is late with everything.
+
+    Args:
+        records: of calls.
+        in_time_s: by when a call has to have ended, in seconds.
+        stalled_s: seconds of `time.monotonic` in which the host stalled.
+    """
+    return [record for record in records if record.service_ns <= in_time_s * 1e9 or not seconds(record.sent_ns, record.done_ns) & stalled_s]

@@ -67,12 +67,13 @@ def _judge(
     present: list[str] | None = None,
     looks: list[Record] | None = None,
     outages: list[Outage] | None = None,
+    stalled_s: frozenset[int] = frozenset(),
 ) -> dict[str, Finding]:
     writes = _writes() if writes is None else writes
     outages = outages or [_outage(fault)]
     history = History(writes)
     found = account(history, _present(writes) if present is None else present, outages[-1].down_ns)
-    findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found)
+    findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found, stalled_s)
     assert [finding.criterion for finding in findings] == [persistence.PROMISES[fault].criterion, "I-5", "I-6"]
     return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
 
@@ -292,6 +293,16 @@ class TestGrace:
 
     def test_an_answer_long_after_the_deadline_fails_too(self) -> None:
         assert _judge(looks=[*LOOKS, _look(10.1, 0.5)])["I-6"].verdict is FAIL
+
+    def test_a_host_that_stalled_excuses_who_was_late_and_nobody_else(self) -> None:
+        late, in_time, later = _look(9.95, 0.4, Outcome.FAIL, GONE), _look(10.1, 0.2, Outcome.FAIL, GONE), _look(10.48, 0.6)
+        verdicts = {
+            (late, in_time): PASS,  # it began in the second before, in which the host stalled
+            (late,): INCONCLUSIVE,
+            (late, later): FAIL,
+        }
+        stalled_s = frozenset({9})
+        assert {looks: _judge(looks=list(looks), stalled_s=stalled_s)["I-6"].verdict for looks in verdicts} == verdicts
 
     def test_an_error_within_the_grace_passes(self) -> None:
         finding = _judge(looks=[*LOOKS, _look(10.1, 0.24, Outcome.FAIL, GONE)])["I-6"]
