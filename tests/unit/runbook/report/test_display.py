@@ -5,6 +5,7 @@ import configparser
 import html
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from runbook.drills import persistence
 from runbook.drills.checkers import account
 from runbook.drills.faults import Outage
-from runbook.evidence import Finding, Measurement, Verdict
+from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Outcome, Record
 from runbook.report.display import Measured, Plot, Table
 from runbook.report.tables import account_table, findings_table
@@ -71,6 +72,15 @@ class TestTable:
             )
             assert (undecided == passed) == may_be_open
             assert failed != passed
+
+        def crash() -> NoReturn:
+            raise TypeError
+
+        (crashed, fine) = (
+            _sanitized(_html(findings_table([found])))
+            for found in (judge(criterion, claim, crash), Finding(criterion, claim, Verdict.PASS))
+        )
+        assert crashed != fine
 
     def test_the_html_escapes_the_title_the_columns_and_the_cells(self) -> None:
         page = _html(Table(HOSTILE, (HOSTILE,), [(HOSTILE,), (Measured(HOSTILE),)]))
