@@ -52,12 +52,21 @@ class Container:
         except OSError:
             return None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process from outside, lest the engine take it for a stop by hand (`docker kill` is one)."""
+    def signal(self, number: signal.Signals, child: int = 0) -> None:
+        """Send a signal to the process from outside, lest the engine take it for a stop by hand (`docker kill` is one).
+
+        Args:
+            number: of the signal.
+            child: id of another of the container's processes, as `docker top` tells it; 0 for the first one.
+
+        Raises:
+            TargetError: it does not run.
+        """
         pid = int(self.inspect()["State"]["Pid"])
         if not pid:
             raise TargetError(f"{self.name} does not run: start it first")
-        if self.pid == pid:
+        here, pid = self.pid == pid, child or pid
+        if here:
             with contextlib.suppress(PermissionError):
                 os.kill(pid, number)
                 return

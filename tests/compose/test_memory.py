@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import random
+import signal
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -60,16 +61,15 @@ def change_all_during_a_rewrite(project: Compose, client: redis.Redis, keys: int
     await_rewrite(client)
     client.config_set("rdb-key-save-delay", SAVE_DELAY_US)
     client.bgrewriteaof()
-    signal_rewrite(project, "STOP")
+    signal_rewrite(project, signal.SIGSTOP)
     assert write(client, range(keys), b"after") == keys
 
 
-def signal_rewrite(project: Compose, name: str) -> None:
+def signal_rewrite(project: Compose, number: signal.Signals) -> None:
     """Send a signal to the process that rewrites the file."""
     processes = project.docker.run("top", project.container.name, "-eo", "pid,args").splitlines()
     (pid,) = [line.split()[0] for line in processes if "redis-aof-rewrite" in line]
-    options = ("--rm", "--pid", "host", "--network", "none", "--user", "0", "--entrypoint", "kill")
-    project.docker.run("run", *options, project.container.inspect()["Config"]["Image"], f"-{name}", pid)
+    project.container.signal(number, int(pid))
 
 
 def await_rewrite(client: redis.Redis) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_full_server_survives_the_rewrite_of_its_file(own_compose: Compose) -> N
         assert_full(own_compose, b"after")
         assert client.delete("key:1", "key:2") == 2
         assert client.info("persistence")["aof_rewrite_in_progress"] == 1, "all of this was during the rewrite"
-        signal_rewrite(own_compose, "CONT")
+        signal_rewrite(own_compose, signal.SIGCONT)
         persistence = await_rewrite(client)
         assert not was_killed(own_compose)
         assert persistence["aof_last_bgrewrite_status"] == "ok"
