@@ -36,7 +36,7 @@ _REFUSALS = (
     (
         r"pull access denied|manifest (for .* not found|unknown)|/v2/.*(no such host|timeout|refused|unauthorized|deadline)|No such image"
         r"|failed to (resolve|solve).*(image|source metadata)|TLS handshake timeout",
-        "an image is missing and can't be pulled: pull it where a registry is reached, or name another in REDIS_IMAGE or PYTHON_IMAGE",
+        "an image is missing and can't be pulled: pull it, or name another in REDIS_IMAGE, PYTHON_IMAGE or HEALTH_IMAGE",
     ),
     (
         r"No matching distribution found|Could not find a version that satisfies",
