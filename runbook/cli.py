@@ -1,4 +1,4 @@
-"""The command line: `runbook list`, `run`, `verify`, `refresh`, `report`, `diff`, `bench` and `load`."""
+"""The command line: `runbook list`, `run`, `verify`, `drill`, `plan`, `heal`, `refresh`, `report`, `diff`, `bench` and `load`."""
 
 import argparse
 import contextlib
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cachelib import Config, ConfigError
-from runbook import cli_load, notebooks, verification
+from runbook import cli_drill, cli_load, notebooks, verification
+from runbook.drills.undo import UndoError
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.command(options, os.environ)
         return status
-    except (UsageError, ConfigError, TargetError, EvidenceError, LoadError) as error:
+    except (UsageError, ConfigError, TargetError, EvidenceError, LoadError, UndoError) as error:
         print(f"runbook: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -190,6 +191,32 @@ def load_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
     return cli_load.load_command(options, environ)
 
 
+def drill_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Break a Redis on purpose, and account for every acknowledged write."""
+    orders = cli_drill.orders_of(options)
+    _check_ground(options.target, environ)
+    done, folder = cli_drill.perform_command(orders, options, environ)
+    _render([folder])
+    print(f"\npage: {cli_drill.page_of(folder, options.runs)}")
+    if any(each.interrupted for each in done):
+        return EXIT_INTERRUPTED
+    if any(each.verdict is Verdict.FAIL for each in done):
+        return EXIT_FAIL
+    return EXIT_BROKEN if any(each.broken for each in done) else _STATUS[combine(each.verdict for each in done if each.verdict)]
+
+
+def plan_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tell what drills would do, and print the token that confirms it."""
+    cli_drill.plan_command(options, environ)
+    return EXIT_PASS
+
+
+def heal_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Undo what drills that crashed have left behind."""
+    print(f"{cli_drill.heal_command(environ) or 'nothing'} left to undo was undone")
+    return EXIT_PASS
+
+
 def _say(what: str) -> None:
     print(what, flush=True)
 
@@ -309,6 +336,11 @@ def _parser() -> argparse.ArgumentParser:
     load = command("load", load_command, executes=False)
     load.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     cli_load.add_arguments(load)
+    drill = command("drill", drill_command, executes=False)
+    cli_drill.add_arguments(drill, performs=True)
+    plan = command("plan", plan_command, executes=False)
+    cli_drill.add_arguments(plan, performs=False)
+    command("heal", heal_command, executes=False)
     report = command("report", report_command, executes=False)
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
     diff = command("diff", diff_command, executes=False)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import redis
 
-from runbook.evidence import Finding, RunFolder, Verdict, combine
+from runbook.evidence import Finding, RunFolder, Verdict, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.notebook import VERDICT_MIME
 from runbook.evidence.store import SCHEMA_VERSION
@@ -146,13 +146,13 @@ class VerdictCell:
 
     def __init__(self, name: str, findings: tuple[Finding, ...], details: Mapping[str, Any]) -> None:
         self.name, self.findings, self._details = name, findings, details
-        self.verdict = combine(finding.verdict for finding in findings)
+        self.verdict = verdict_of(findings)
 
     @property
     def criteria(self) -> dict[str, Verdict]:
         """The verdict on each criterion that a finding names."""
         names = dict.fromkeys(finding.criterion for finding in self.findings)
-        return {name: combine(f.verdict for f in self.findings if f.criterion == name) for name in names}
+        return {name: verdict_of(f for f in self.findings if f.criterion == name) for name in names}
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Bundle:
         criteria = {name: str(verdict) for name, verdict in self.criteria.items()}

@@ -2,6 +2,6 @@
 
 from runbook.evidence.criteria import CRITERIA
 from runbook.evidence.store import EvidenceError, RunFolder
-from runbook.evidence.verdict import Finding, Measurement, Verdict, combine, judge
+from runbook.evidence.verdict import Finding, Measurement, Verdict, combine, judge, verdict_of
 
-__all__ = ["CRITERIA", "EvidenceError", "Finding", "Measurement", "RunFolder", "Verdict", "combine", "judge"]
+__all__ = ["CRITERIA", "EvidenceError", "Finding", "Measurement", "RunFolder", "Verdict", "combine", "judge", "verdict_of"]

@@ -50,6 +50,7 @@ class Finding:
         verdict: whether it does.
         reason: why not, with the first and the worst counter-example; may be empty for PASS.
         measured: the numbers that decided it, the deciding one first.
+        known: where the server itself is documented not to keep this claim; a FAIL is then shown as such, and weighs nothing.
     """
 
     criterion: str
@@ -57,18 +58,30 @@ class Finding:
     verdict: Verdict
     reason: str = ""
     measured: tuple[Measurement, ...] = ()
+    known: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is a failure of the server itself that its documentation, or its source, tells of."""
+        return bool(self.known) and self.verdict is Verdict.FAIL
 
 
-def judge(criterion: str, claim: str, check: Callable[[], tuple[Verdict, str, tuple[Measurement, ...]]]) -> Finding:
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
+    """Return the verdict that outweighs the others; failures that are documented of the server are left out."""
+    return combine(finding.verdict for finding in findings if not finding.is_known)
+
+
+def judge(criterion: str, claim: str, check: Callable[[], tuple[Verdict, str, tuple[Measurement, ...]]], known: str = "") -> Finding:
     """Run a check; one that crashes is INCONCLUSIVE, never PASS.
 
     Args:
         criterion: id of the story's criterion.
         claim: what must hold.
         check: returns the verdict, the reason and what was measured.
+        known: where the server itself is documented not to keep the claim.
     """
     try:
         verdict, reason, measured = check()
     except Exception as error:  # a checker may fail in any way, and none of them may look like a result
         return Finding(criterion, claim, Verdict.INCONCLUSIVE, f"the check itself failed: {type(error).__name__}: {error}")
-    return Finding(criterion, claim, verdict, reason, measured)
+    return Finding(criterion, claim, verdict, reason, measured, known)

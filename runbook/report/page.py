@@ -28,7 +28,9 @@ def write_page(path: Path) -> None:
     folder = RunFolder(path)
     result = folder.read_json(RESULT)
     try:
-        if result["kind"] == "verification":
+        if result["kind"] == "drills":
+            page = _template("drills.html.j2").render(result=result)
+        elif result["kind"] == "verification":
             page = _template("verification.html.j2").render(result=result, sentence=sentence(result))
         else:
             page = _template("notebook.html.j2").render(result=result, narrative=_narrative(folder))

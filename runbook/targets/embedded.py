@@ -36,6 +36,7 @@ class Embedded:
         environ: which binary (see `find_server`), and how our clients behave (`Config.from_env`); its endpoint and its credentials are
             not used, since the server is ours.
         flags: command line options of the server.
+        parent: the folder in which it makes its private one; the system's folder for temporary files by default.
 
     Raises:
         TargetError: no server program, or it did not start.
@@ -44,7 +45,7 @@ class Embedded:
 
     name = "embedded"
 
-    def __init__(self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS) -> None:
+    def __init__(self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS, *, parent: Path | None = None) -> None:
         self._binary = find_server(environ)
         self._flags = flags
         behaviour = Config.from_env(environ)
@@ -60,7 +61,7 @@ class Embedded:
             tls_cert_file=None,
             tls_key_file=None,
         )
-        self.folder = Path(tempfile.mkdtemp(prefix="runbook-embedded-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="runbook-embedded-", dir=parent))
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
         try:
