@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import processes
+from runbook.drills import power_loss, processes
 from runbook.drills.drill import Drill
 
-DRILLS: dict[str, Drill] = {drill.name: drill for drill in (*processes.DRILLS,)}
+DRILLS: dict[str, Drill] = {drill.name: drill for drill in (*processes.DRILLS, power_loss.DRILL)}

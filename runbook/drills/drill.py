@@ -81,17 +81,18 @@ class Ground:
         if not any(finding.claim == STEADY_CLAIM and finding.verdict is verdict for finding in self.findings):
             self.findings.append(Finding(criterion, STEADY_CLAIM, verdict, "; ".join(problems)))
 
-    def embedded(self, flags: tuple[str, ...] = STORY_FLAGS, parent: Path | None = None) -> Embedded:
+    def embedded(self, flags: tuple[str, ...] = STORY_FLAGS, parent: Path | None = None, data: Path | None = None) -> Embedded:
         """Start a server of our own, whatever the target; use it in a `with` statement.
 
         Args:
             flags: of its command line.
             parent: the folder in which it makes its own; by default that of the drill.
+            data: a folder whose content it starts on; it is copied.
 
         Raises:
             TargetError: it did not start.
         """
-        return Embedded(self.environ, flags, parent=parent or self.folder)
+        return Embedded(self.environ, flags, parent=parent or self.folder, data=data)
 
 
 @dataclass(frozen=True, slots=True)

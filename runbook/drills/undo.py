@@ -125,7 +125,7 @@ def _resume_process(pid: int, born: int) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def _unmount(path: str) -> None:
+def unmount(path: str) -> None:
     """Unmount a folder; its loop device goes with it."""
     until_s = time.monotonic() + UNMOUNT_TIMEOUT_S
     while os.path.ismount(path):
@@ -147,6 +147,6 @@ def _remove_folder(path: str) -> None:
 UNDO: dict[str, Callable[..., None]] = {
     "process": _end_process,
     "stopped process": _resume_process,
-    "mount": _unmount,
+    "mount": unmount,
     "folder": _remove_folder,
 }

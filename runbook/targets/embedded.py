@@ -37,6 +37,7 @@ class Embedded:
             not used, since the server is ours.
         flags: command line options of the server.
         parent: the folder in which it makes its private one; the system's folder for temporary files by default.
+        data: a folder whose content it copies into its own before it starts; that of another server, which does not run.
 
     Raises:
         TargetError: no server program, or it did not start.
@@ -45,7 +46,9 @@ class Embedded:
 
     name = "embedded"
 
-    def __init__(self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS, *, parent: Path | None = None) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS, *, parent: Path | None = None, data: Path | None = None
+    ) -> None:
         self._binary = find_server(environ)
         self._flags = flags
         behaviour = Config.from_env(environ)
@@ -65,6 +68,8 @@ class Embedded:
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
         try:
+            if data:
+                shutil.copytree(data, self.folder, dirs_exist_ok=True)
             self.start()
         except BaseException:
             self.close()
@@ -83,6 +88,11 @@ class Embedded:
     def pid(self) -> int | None:
         """The server's process id, None while it does not run."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def program(self) -> str:
+        """The path of the server program."""
+        return self._binary.path
 
     @property
     def engine(self) -> Engine:
