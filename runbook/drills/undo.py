@@ -61,9 +61,8 @@ class UndoLog:
         Raises:
             UndoError: it could not be undone.
         """
-        number = next(self._numbers)
-        path = self._folder / f"{self._owner['pid']}-{number:04d}.json"
-        write_atomically(path, json.dumps({"owner": self._owner, "number": number, "kind": kind, "what": what}).encode())
+        path = self._folder / f"{self._owner['pid']}-{next(self._numbers):04d}.json"
+        write_atomically(path, json.dumps({"owner": self._owner, "at_ns": time.monotonic_ns(), "kind": kind, "what": what}).encode())
         try:
             yield
         finally:
@@ -72,13 +71,13 @@ class UndoLog:
 
 
 def left_behind(folder: Path) -> list[Path]:
-    """Return the entries of processes that have ended, the newest of each first."""
+    """Return the entries of processes that have ended, the newest first: a mount before the folder that holds it."""
     entries = []
     for path in (folder / "undo").glob("*.json"):
         with contextlib.suppress(FileNotFoundError):
             entry = json.loads(path.read_text())
             if birth_of(entry["owner"]["pid"]) != entry["owner"]["born"]:
-                entries.append((-entry["number"], path))
+                entries.append((-entry["at_ns"], path))
     return [path for _, path in sorted(entries)]
 
 
