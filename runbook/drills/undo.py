@@ -143,9 +143,25 @@ def _remove_folder(path: str) -> None:
         raise UndoError(f"{path} can't be removed as a whole: look what is mounted there, or who owns it")
 
 
+def _remove_control_group(path: str) -> None:
+    """Remove a control group; what still runs in it, which we put there, is ended."""
+    procs = Path(path) / "cgroup.procs"
+    until_s = time.monotonic() + UNMOUNT_TIMEOUT_S
+    while procs.exists():
+        for pid in procs.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):  # busy for a moment after the last process has ended
+            os.rmdir(path)
+        if time.monotonic() > until_s:
+            raise UndoError(f"the control group {path} can't be removed: end what runs in it, then run `runbook heal`")
+        time.sleep(0.02)
+
+
 UNDO: dict[str, Callable[..., None]] = {
     "process": _end_process,
     "stopped process": _resume_process,
     "mount": unmount,
     "folder": _remove_folder,
+    "control group": _remove_control_group,
 }

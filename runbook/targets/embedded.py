@@ -136,6 +136,14 @@ class Embedded:
         """End the server with SIGKILL and return its exit status."""
         return self._end(signal.SIGKILL)
 
+    def await_end(self, timeout_s: float) -> int:
+        """Wait until the server has ended of whatever somebody else did, and return its exit status, negative for a signal.
+
+        Raises:
+            TargetError: it goes on.
+        """
+        return self._await_end(timeout_s, "of what was to end it")
+
     def pause(self) -> None:
         """Stop the server's process; nothing is answered until `resume`."""
         os.kill(self._running().pid, signal.SIGSTOP)
@@ -164,14 +172,16 @@ class Embedded:
         return self._process
 
     def _end(self, signal_number: signal.Signals) -> int:
-        process = self._running()
-        process.send_signal(signal_number)
+        self._running().send_signal(signal_number)
+        return self._await_end(STOP_TIMEOUT_S, f"of {signal_number.name}")
+
+    def _await_end(self, timeout_s: float, cause: str) -> int:
+        assert self._process
         try:
-            return process.wait(STOP_TIMEOUT_S)
+            return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise TargetError(
-                f"the server (pid {process.pid}) did not end within {STOP_TIMEOUT_S:g} s of {signal_number.name}; its log ends:\n"
-                f"{self._log_tail()}"
+                f"the server (pid {self._process.pid}) did not end within {timeout_s:g} s {cause}; its log ends:\n{self._log_tail()}"
             ) from None
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:

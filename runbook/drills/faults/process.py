@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cachelib import Config, connect
-from runbook.targets import Restartable, Target
+from cachelib import CacheError, Config, connect, deadline
+from runbook.targets import Pausable, Restartable, Target
+
+# A server that goes on answers within that time, and one that was stopped doesn't after it either.
+ANSWER_S = 0.5
 
 
 @dataclass(slots=True)
@@ -54,6 +57,25 @@ def killed(target: Target) -> Iterator[Outage]:
 
 
 @contextlib.contextmanager
+def paused(target: Target) -> Iterator[Outage]:
+    """Stop the server with SIGSTOP, so that its connections stay open and nothing is answered; let it go on at the end of the block."""
+    assert isinstance(target, Pausable)
+    before = run_id(target.config)
+    outage = Outage("SIGSTOP", broken_ns=time.monotonic_ns())
+    target.pause()
+    try:
+        outage.down_ns = time.monotonic_ns()
+        if _answers(target.config):
+            outage.doubts += ("it still answered after it was stopped",)
+        yield outage
+    finally:
+        target.resume()
+        outage.ready_ns = time.monotonic_ns()
+    if run_id(target.config) != before:
+        outage.doubts += ("another server process answers than before",)
+
+
+@contextlib.contextmanager
 def ended(target: Target, fault: str, *, end: Callable[[], int], status: int, heal: Callable[[], None]) -> Iterator[Outage]:
     """End the server, and let another one serve at the end of the block.
 
@@ -85,6 +107,12 @@ def run_id(config: Config) -> str:
     """Ask for what tells this start of the server from another."""
     with connect(config) as client:
         return str(client.info("server")["run_id"])
+
+
+def _answers(config: Config) -> bool:
+    with connect(config) as client, contextlib.suppress(CacheError), deadline(ANSWER_S):
+        return bool(client.ping())
+    return False
 
 
 def _listens(config: Config) -> bool:
