@@ -2,6 +2,24 @@
 
 from runbook.load.generator import Load, collector_off, run
 from runbook.load.history import History, Outcome, Record
-from runbook.load.workload import Basics, Ledger, Operation, Ping, Workload
+from runbook.load.journal import Journal, read_journal
+from runbook.load.workload import Basics, Counter, Ledger, Members, Operation, Ping, Register, Workload
 
-__all__ = ["Basics", "History", "Ledger", "Load", "Operation", "Outcome", "Ping", "Record", "Workload", "collector_off", "run"]
+__all__ = [
+    "Basics",
+    "Counter",
+    "History",
+    "Journal",
+    "Ledger",
+    "Load",
+    "Members",
+    "Operation",
+    "Outcome",
+    "Ping",
+    "Record",
+    "Register",
+    "Workload",
+    "collector_off",
+    "read_journal",
+    "run",
+]

@@ -10,7 +10,8 @@ from typing import Self
 import redis
 
 from cachelib import Refused, Unavailable
-from runbook.load.history import History, Outcome, Record
+from runbook.load.history import History, Outcome
+from runbook.load.journal import Journal, Lane
 from runbook.load.pacer import check_rate, constant, sharpen_timers, wait_until
 from runbook.load.workload import Operation, Workload
 
@@ -27,16 +28,27 @@ class Load:
         rate_per_s: operations a second, of all workers together.
         workers: how many callers, a thread each.
         spin: whether a worker burns the CPU for exact starts; for a single worker that is measured.
+        journal: where every operation is recorded as it goes, for a record that outlives us; by default one that goes with the history.
 
     Raises:
         ValueError: the rate is not a finite number above 0.
     """
 
-    def __init__(self, client: redis.Redis, workload: Workload, *, rate_per_s: float, workers: int, spin: bool = False) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        workload: Workload,
+        *,
+        rate_per_s: float,
+        workers: int,
+        spin: bool = False,
+        journal: Journal | None = None,
+    ) -> None:
         check_rate(rate_per_s)
         self._client, self._workload, self._spin = client, workload, spin
         self._stop = threading.Event()
-        self._records: list[list[Record]] = [[] for _ in range(workers)]
+        self._journal = journal or Journal()
+        self._lanes = [self._journal.lane(worker) for worker in range(workers)]
         self._crashes: list[BaseException] = []
         start_ns = time.monotonic_ns() + 20_000_000
         # Workers take turns: worker k of n issues operations k, k + n, k + 2n, …
@@ -55,23 +67,25 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        for lane in self._lanes:
+            lane.close()
         if self._crashes:
             raise self._crashes[0]
 
     @property
     def history(self) -> History:
         """What has happened so far; complete once the `with` block has ended."""
-        return History(record for records in self._records for record in list(records))
+        return self._journal.history_of(self._lanes)
 
     def _work(self, worker: int, start_ns: int, rate_per_s: float) -> None:
-        records = self._records[worker]
+        lane = self._lanes[worker]
         sharpen_timers()
         try:
             moments = constant(rate_per_s, start_ns)
             for operation, intended_ns in zip(self._workload.operations(worker), moments, strict=False):
                 if not wait_until(intended_ns, self._stop, spin=self._spin):
                     return
-                records.append(_perform(self._client, worker, operation, intended_ns))
+                _perform(self._client, lane, operation, intended_ns)
         except BaseException as crash:  # raised where the `with` block ends, instead of being lost with the thread
             self._crashes.append(crash)
 
@@ -103,9 +117,10 @@ def collector_off() -> Iterator[None]:
         gc.enable()
 
 
-def _perform(client: redis.Redis, worker: int, operation: Operation, intended_ns: int) -> Record:
-    outcome, problem = Outcome.OK, ""
+def _perform(client: redis.Redis, lane: Lane, operation: Operation, intended_ns: int) -> None:
+    outcome, problem, read = Outcome.OK, "", None
     sent_ns = time.monotonic_ns()
+    lane.invoke(operation.name, operation.value, intended_ns, sent_ns)
     try:
         reply = operation.call(client)
     except _DID_NOT_HAPPEN as error:
@@ -115,5 +130,6 @@ def _perform(client: redis.Redis, worker: int, operation: Operation, intended_ns
     else:
         if operation.expected is not None and reply != operation.expected:
             outcome, problem = Outcome.UNKNOWN, f"unexpected reply {reply!r}"[:200]
-    done_ns = time.monotonic_ns()
-    return Record(worker, operation.name, operation.value, intended_ns, sent_ns, done_ns, outcome, problem)
+        elif operation.read is not None:
+            read = operation.read(reply)
+    lane.done(time.monotonic_ns(), outcome, problem, read)

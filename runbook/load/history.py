@@ -1,8 +1,11 @@
 """Every operation of a run, recorded outside of Redis: when it should have started, when it did, when it ended, and how."""
 
 import enum
+import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import Protocol, Self
 
 
 class Outcome(enum.StrEnum):
@@ -50,24 +53,50 @@ class Record:
 
 # Of a history written as a table.
 COLUMNS = tuple(field.name for field in fields(Record))
+_DONE = operator.attrgetter("done_ns")
+
+
+# A history on disk that is no longer than this is held once it has been read: a drill reads its own ten times over.
+MOST_HELD = 500_000
+
+
+class Stored(Protocol):
+    """Records that are kept elsewhere, in the order in which the operations ended."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
 
 
 class History:
-    """The records of a run, in the order in which the operations ended."""
+    """The records of a run, in the order in which the operations ended.
+
+    Args:
+        records: in any order; they are held in memory.
+    """
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.records = tuple(sorted(records, key=lambda record: record.done_ns))
+        self._records: Stored = tuple(sorted(records, key=_DONE))
+
+    @classmethod
+    def stored(cls, records: Stored) -> Self:
+        """Stand on records that are kept elsewhere, and read again each time if there are more than half a million."""
+        history = cls(())
+        history._records = records
+        return history
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self.records)
+        if not isinstance(self._records, tuple) and len(self._records) <= MOST_HELD:
+            self._records = tuple(self._records)
+        return iter(self._records)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._records)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{self.count(outcome)} {outcome}" for outcome in Outcome)
-        return f"<History of {len(self)} operations: {counts}>"
+        counts = Counter(record.outcome for record in self)
+        return f"<History of {len(self)} operations: {', '.join(f'{counts[outcome]} {outcome}' for outcome in Outcome)}>"
 
     def count(self, outcome: Outcome) -> int:
         """Count the operations that ended so."""
-        return sum(record.outcome is outcome for record in self.records)
+        return sum(record.outcome is outcome for record in self)

@@ -19,12 +19,14 @@ class Operation:
         value: what identifies it, or empty.
         call: makes it and returns the reply.
         expected: the reply that counts as success; None accepts any.
+        read: turns the reply into the value that the history holds; None keeps the one above.
     """
 
     name: str
     value: str
     call: Callable[[redis.Redis], Any]
     expected: Any = None
+    read: Callable[[Any], str] | None = None
 
 
 class Workload(Protocol):
@@ -51,6 +53,63 @@ class Ledger:
 
     def _append(self, value: str) -> Operation:
         return Operation("RPUSH", value, lambda client: client.rpush(self.key, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Increments of one number, each of them numbered: not idempotent, so that one too many shows in the sum.
+
+    Attributes:
+        key: of the number.
+    """
+
+    key: str
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield increments numbered from 0."""
+        return (Operation("INCR", f"{worker}:{number}", lambda client: client.incr(self.key)) for number in itertools.count())
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """A key for each worker, which alone writes it: `<worker>:<number>`, and reads it back after each write.
+
+    Attributes:
+        prefix: of the keys, which must not exist before.
+    """
+
+    prefix: str
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield SET and GET in turn, the writes numbered from 0; a read that finds nothing reads an empty value."""
+        key = self.key(worker)
+        read = Operation("GET", "", lambda client: client.get(key), read=_text)
+        for number in itertools.count():
+            value = f"{worker}:{number}"
+            yield Operation("SET", value, partial(redis.Redis.set, name=key, value=value), True)
+            yield read
+
+    def key(self, worker: int) -> str:
+        """Name the key of one worker."""
+        return f"{self.prefix}{worker}"
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Additions to one set, each of a member of its own: `<worker>:<number>`.
+
+    Attributes:
+        key: of the set.
+    """
+
+    key: str
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield additions numbered from 0."""
+        return (self._add(f"{worker}:{number}") for number in itertools.count())
+
+    def _add(self, value: str) -> Operation:
+        return Operation("SADD", value, lambda client: client.sadd(self.key, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +165,7 @@ class Basics:
                     yield Operation("SET", "", partial(redis.Redis.set, name=key, value=value), True)
                 case _:
                     yield Operation("PING", "", lambda client: client.ping(), True)
+
+
+def _text(reply: Any) -> str:
+    return reply.decode(errors="backslashreplace") if isinstance(reply, bytes) else str(reply or "")
