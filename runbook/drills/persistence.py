@@ -95,18 +95,18 @@ def drill(
         before_s: seconds of load before the fault.
         down_s: seconds for which the server stays down; an engine's policy does not wait for them.
         after_s: seconds of load after it serves again.
-        times: how often, all within one load; more than once only where nothing may be lost, since a window has one end.
+        times: how often, all within one load; each outage has a window of its own.
 
     Raises:
-        ValueError: it can't be done so many times.
+        ValueError: there are no outages.
     """
-    if times < 1 or (times > 1 and PROMISES[fault].window_s):
-        raise ValueError(f"{fault} can't be done {times} times within one load")
+    if times < 1:
+        raise ValueError(f"a drill takes at least one outage, got {times}")
     if not isinstance(target, ABILITIES[fault]):
         where = "compose" if ABILITIES[fault] is Contained else "embedded or compose"
         refusal = f"a {target.name} target is not ours to stop: run this drill on {where}"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in _claims(fault).items())
-        return Result(fault, (), History([]), History([]), account(History([]), [], 0), findings)
+        return Result(fault, (), History([]), History([]), account(History([]), [], ()), findings)
 
     key = f"runbook:ledger:{uuid.uuid4().hex}"
     impatient = dataclasses.replace(target.config, deadline_s=LOOK_DEADLINE_S, pool_size=2)
@@ -127,10 +127,10 @@ def drill(
             stalled_s = stalled_seconds(canary.overslept())
         present = [value.decode() for value in client.lrange(key, 0, -1)]
         client.unlink(key)
-    # Where there are several, nothing may be lost, so that it does not matter which of them ends the window.
-    found = account(load.history, present, outages[-1].down_ns)
-    findings = judge_result(fault, outages, load.history, looking.history, found, stalled_s)
-    return Result(fault, tuple(outages), load.history, looking.history, found, findings)
+    writes, looks = load.history, looking.history
+    found = account(writes, present, [outage.down_ns for outage in outages])
+    findings = judge_result(fault, outages, writes, looks, found, stalled_s)
+    return Result(fault, tuple(outages), writes, looks, found, findings)
 
 
 def judge_result(
@@ -163,6 +163,7 @@ def judge_result(
                 f"first {found.lost[0]}",
             )
         if problems:
+            problems += found.counter_examples(limit=1).splitlines()
             return Verdict.FAIL, "; ".join(problems), measured
         if doubts := unproven + _scarce(outages, writes):
             return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
@@ -242,8 +243,8 @@ def control() -> tuple[Finding, ...]:
             "a phantom": ([*clean, "0:9"], lambda found: found.phantom == ("0:9",)),
             "a swap": ([*clean[:4], "0:5", "0:4"], lambda found: found.out_of_order == ("0:4",)),
         }
-        missed = [name for name, (present, caught) in defects.items() if not caught(account(History(records), present, cut_ns))]
-        if account(History(records), clean, cut_ns).corrupt:
+        missed = [name for name, (present, caught) in defects.items() if not caught(account(History(records), present, [cut_ns]))]
+        if account(History(records), clean, [cut_ns]).corrupt:
             missed.append("a clean ledger, which it accused")
         measured = (Measurement("seeded defects caught", len(defects) - len(missed), "defects", len(defects), f"= {len(defects)}"),)
         # A blind checker makes every other result worthless, but proves no fault of the server.

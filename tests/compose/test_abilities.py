@@ -230,7 +230,7 @@ def test_twenty_recreations_under_load_lose_no_acknowledged_write(own_compose: C
                 own_compose.recreate()
                 containers.add(own_compose.instance)
         present = [value.decode() for value in client.lrange("ledger", 0, -1)]
-    found = account(load.history, present, cut_ns=0)
+    found = account(load.history, present, cuts_ns=())
     assert len(containers) == 21
     assert found.acknowledged > 20 * 100
     assert (found.lost, found.duplicated, found.phantom, found.out_of_order, found.failed) == ((), (), (), (), 0)

@@ -72,7 +72,7 @@ def _judge(
     writes = _writes() if writes is None else writes
     outages = outages or [_outage(fault)]
     history = History(writes)
-    found = account(history, _present(writes) if present is None else present, outages[-1].down_ns)
+    found = account(history, _present(writes) if present is None else present, [outage.down_ns for outage in outages])
     findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found, stalled_s)
     assert [finding.criterion for finding in findings] == [persistence.PROMISES[fault].criterion, "I-5", "I-6"]
     return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
@@ -391,5 +391,5 @@ def test_the_control_finds_every_seeded_defect() -> None:
 @EACH_FAULT
 def test_the_samples_of_a_result_are_named_for_its_fault(fault: str) -> None:
     writes, looks = History(_writes()), History(LOOKS)
-    result = persistence.Result(fault, (_outage(fault),), writes, looks, account(writes, [], 0), ())
+    result = persistence.Result(fault, (_outage(fault),), writes, looks, account(writes, [], ()), ())
     assert result.histories == {f"{fault.lower()}-writes": writes, f"{fault.lower()}-looks": looks}

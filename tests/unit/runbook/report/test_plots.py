@@ -23,7 +23,7 @@ def _drilled(records: list[Record]) -> persistence.Result:
     """An outage from the second to the third second."""
     history = History(records)
     outage = Outage("SIGKILL", 2 * SECOND, round(2.1 * SECOND), 3 * SECOND)
-    found = account(history, [record.value for record in history], outage.down_ns)
+    found = account(history, [record.value for record in history], [outage.down_ns])
     return persistence.Result("SIGKILL", (outage,), history, History([]), found, ())
 
 

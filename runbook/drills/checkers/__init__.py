@@ -1,0 +1,8 @@
+"""Pure functions from a recorded history to what became of each operation."""
+
+from runbook.drills.checkers.counter import Tally, tally
+from runbook.drills.checkers.ledger import Account, account
+from runbook.drills.checkers.members import Membership, membership
+from runbook.drills.checkers.register import Readings, readings
+
+__all__ = ["Account", "Membership", "Readings", "Tally", "account", "membership", "readings", "tally"]
