@@ -15,10 +15,10 @@ from typing import Any
 
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.drill import Drill, Ground
-from runbook.drills.safety import Refusal
 from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict
 from runbook.load import History
+from runbook.targets import NotServing, TargetError
 
 
 def main(name: str) -> int:
@@ -54,8 +54,10 @@ def _perform(drill: Drill, ground: Ground) -> list[Finding]:
         return [Finding("I-4", drill.promise, Verdict.INCONCLUSIVE, f"it can't be answered on the target {ground.target}: choose {where}")]
     try:
         return [*drill.perform(ground), *ground.findings]
-    except Refusal as refusal:
-        return [Finding("I-4", drill.promise, Verdict.INCONCLUSIVE, str(refusal))]
+    except NotServing as error:
+        return [Finding("I-4", drill.promise, Verdict.FAIL, str(error)), *ground.findings]
+    except TargetError as error:  # a refusal, or something that can't be done here
+        return [Finding("I-4", drill.promise, Verdict.INCONCLUSIVE, str(error)), *ground.findings]
 
 
 def _keep(evidence: RunFolder, name: str, history: History) -> None:

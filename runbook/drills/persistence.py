@@ -4,20 +4,22 @@ Promise: where the server may close its files, nothing is lost. After SIGKILL at
 for up to two seconds while an fsync is in flight: `aof.c`, `flushAppendOnlyFile`), and never one out of the middle.
 """
 
+import contextlib
 import dataclasses
 import math
+import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cachelib import connect
 from runbook.drills.checkers import Account, account
-from runbook.drills.faults import ABILITIES, FAULTS, Outage
+from runbook.drills.faults import Outage, crashed, killed, killed_in_rewrite, out_of_memory, paused, recreated, removed, stopped
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Outcome, Ping, Record, collector_off
 from runbook.load.canary import Canary, stalled_seconds, worth_timing
-from runbook.targets import Contained, Target
+from runbook.targets import Contained, Embedded, Pausable, Restartable, Target
 
 # How late a caller may get its error after its deadline.
 GRACE_S = 0.05
@@ -30,29 +32,37 @@ LOOK_DEADLINE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """What is promised for a fault.
+class Fault:
+    """How a server is ended or silenced, and what is promised of its data.
 
     Attributes:
+        breaks: does it for the length of a block.
+        ability: what a target must be able to.
         criterion: which the data that are kept decide.
         after: what has happened afterwards, in the words of a claim.
         cause: what keeps the server away meanwhile, in the words of a claim.
         window_s: the newest writes that may be lost, in seconds.
     """
 
+    breaks: Callable[[Target], contextlib.AbstractContextManager[Outage]]
+    ability: type
     criterion: str
     after: str
     cause: str
     window_s: float
 
 
-PROMISES = {
-    "SIGTERM": Promise("I-4", "SIGTERM and a restart", "SIGTERM", 0.0),
-    "SIGKILL": Promise("I-4", "SIGKILL and a restart", "SIGKILL", 2.0),
-    "recreation": Promise("AC-3", "the container's recreation", "the recreation", 0.0),
-    "removal": Promise("AC-3", "the removal of container and network by down, and up again,", "the removal", 0.0),
-    "crash": Promise("I-4", "a crash and the restart by the engine's policy", "the crash", 2.0),
+FAULTS = {
+    "SIGTERM": Fault(stopped, Restartable, "I-4", "SIGTERM and a restart", "SIGTERM", 0.0),
+    "SIGKILL": Fault(killed, Restartable, "I-4", "SIGKILL and a restart", "SIGKILL", 2.0),
+    "SIGSTOP": Fault(paused, Pausable, "I-4", "SIGSTOP and SIGCONT", "SIGSTOP", 0.0),
+    "out of memory": Fault(out_of_memory, Embedded, "I-4", "a kill for want of memory and a restart", "the kill for want of memory", 2.0),
+    "rewrite": Fault(killed_in_rewrite, Embedded, "I-4", "SIGKILL in a rewrite of the file and a restart", "the kill in a rewrite", 2.0),
+    "recreation": Fault(recreated, Contained, "AC-3", "the container's recreation", "the recreation", 0.0),
+    "removal": Fault(removed, Contained, "AC-3", "the removal of container and network by down, and up again,", "the removal", 0.0),
+    "crash": Fault(crashed, Contained, "I-4", "a crash and the restart by the engine's policy", "the crash", 2.0),
 }
+_WHERE = {Contained: "compose", Embedded: "embedded"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +70,12 @@ class Result:
     """One outage under load, or several of the same kind.
 
     Attributes:
-        fault: its name, one of `PROMISES`.
+        fault: its name, one of `FAULTS`.
         outages: what the fault did, each time.
         writes: every append to the ledger.
         looks: every PING of a caller with a short deadline.
         account: what became of the appends.
         findings: the claims judged.
-        earlier: outages before the last.
     """
 
     fault: str
@@ -79,32 +88,43 @@ class Result:
     @property
     def histories(self) -> dict[str, History]:
         """What was recorded, by name."""
-        return {f"{self.fault.lower()}-writes": self.writes, f"{self.fault.lower()}-looks": self.looks}
+        name = self.fault.lower().replace(" ", "-")
+        return {f"{name}-writes": self.writes, f"{name}-looks": self.looks}
 
 
 def drill(
-    target: Target, *, fault: str, rate_per_s: float, writers: int, before_s: float, down_s: float, after_s: float, times: int = 1
+    target: Target,
+    *,
+    fault: str,
+    rate_per_s: float,
+    writers: int,
+    before_s: float,
+    down_s: float,
+    after_s: float,
+    times: int = 1,
+    chance: random.Random | None = None,
 ) -> Result:
     """Append to a ledger, end the server meanwhile, start it again, read the ledger and account for every append.
 
     Args:
         target: which server; one to which we can't do this gives INCONCLUSIVE findings.
-        fault: one of `PROMISES`.
+        fault: one of `FAULTS`.
         rate_per_s: appends a second, of all writers together.
         writers: how many callers append; each numbers its own appends.
         before_s: seconds of load before the fault.
         down_s: seconds for which the server stays down; an engine's policy does not wait for them.
         after_s: seconds of load after it serves again.
         times: how often, all within one load; each outage has a window of its own.
+        chance: makes each wait before the fault up to a second longer; without it, none is.
 
     Raises:
         ValueError: there are no outages.
     """
     if times < 1:
         raise ValueError(f"a drill takes at least one outage, got {times}")
-    if not isinstance(target, ABILITIES[fault]):
-        where = "compose" if ABILITIES[fault] is Contained else "embedded or compose"
-        refusal = f"a {target.name} target is not ours to stop: run this drill on {where}"
+    if not isinstance(target, FAULTS[fault].ability):
+        where = _WHERE.get(FAULTS[fault].ability, "embedded or compose")
+        refusal = f"this can't be done to a {target.name} target: run this drill on {where}"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in _claims(fault).items())
         return Result(fault, (), History([]), History([]), account(History([]), [], ()), findings)
 
@@ -120,7 +140,8 @@ def drill(
             time.sleep(before_s)
             outages = []
             for _ in range(times):
-                with FAULTS[fault](target) as outage:
+                time.sleep(chance.random() if chance else 0.0)
+                with FAULTS[fault].breaks(target) as outage:
                     time.sleep(down_s)
                 time.sleep(after_s)
                 outages.append(outage)
@@ -149,14 +170,14 @@ def judge_result(
     def durability() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         measured = (
             Measurement("acknowledged writes lost", len(found.lost), "writes", found.acknowledged, _promise(fault)),
-            Measurement("window of the loss", round(found.lost_window_s, 3), "s", None, f"≤ {PROMISES[fault].window_s:g} s"),
+            Measurement("window of the loss", round(found.lost_window_s, 3), "s", None, f"≤ {FAULTS[fault].window_s:g} s"),
             Measurement("duplicated", len(found.duplicated), "writes", found.acknowledged, "= 0"),
             Measurement("phantom", len(found.phantom), "writes", found.acknowledged, "= 0"),
             Measurement("out of order", len(found.out_of_order), "writes", found.acknowledged, "= 0"),
             Measurement("outcome unknown", found.unknown, "writes", found.attempted),
         )
         problems = list(found.corrupt)
-        if found.lost and (found.lost_window_s > PROMISES[fault].window_s or not PROMISES[fault].window_s):
+        if found.lost and (found.lost_window_s > FAULTS[fault].window_s or not FAULTS[fault].window_s):
             problems.insert(
                 0,
                 f"{len(found.lost)} of {found.acknowledged} acknowledged writes lost, over {found.lost_window_s:.2f} s, "
@@ -254,7 +275,7 @@ def control() -> tuple[Finding, ...]:
 
 
 def _claims(fault: str) -> dict[str, str]:
-    promise = PROMISES[fault]
+    promise = FAULTS[fault]
     loss = f"only writes of the last {promise.window_s:g} s may be lost" if promise.window_s else "no acknowledged write is lost"
     return {
         promise.criterion: f"After {promise.after} {loss}; none is doubled, invented or out of order",
@@ -264,7 +285,7 @@ def _claims(fault: str) -> dict[str, str]:
 
 
 def _promise(fault: str) -> str:
-    return f"only within {PROMISES[fault].window_s:g} s" if PROMISES[fault].window_s else "= 0"
+    return f"only within {FAULTS[fault].window_s:g} s" if FAULTS[fault].window_s else "= 0"
 
 
 def _ends_ns(outages: Sequence[Outage]) -> list[float]:

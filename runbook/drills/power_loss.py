@@ -122,11 +122,11 @@ def _cut(ground: Ground, server: Embedded, policy: str, before_s: float, disk: D
         delayed = int(client.info("persistence")["aof_delayed_fsync"])
         fault = power_cut(server, disk, lambda folder: copy_as_cut(folder, copy)) if disk else modelled_cut(server)
         outage = healing.enter_context(fault)
-    found = account(load.history, _read(server, key, unlink=True), outage.down_ns)
+    found = account(load.history, _read(server, key, unlink=True), [outage.down_ns])
     model_lost = None
     if disk:
         with ground.embedded((*FLAGS, "--appendfsync", "no"), data=copy) as model:
-            model_lost = len(account(load.history, _read(model, key), outage.down_ns).lost)
+            model_lost = len(account(load.history, _read(model, key), [outage.down_ns]).lost)
         shutil.rmtree(copy)
     return Cut(policy, outage, load.history, found, delayed, model_lost, PAGE_BYTES // _size_bytes(key) + 1)
 

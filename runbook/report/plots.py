@@ -16,7 +16,7 @@ BIN_S = 0.1
 
 def timeline(result: persistence.Result) -> Plot:
     """Draw how many appends were acknowledged over time, the outage shaded."""
-    title = f"Who was served, before, during and after {persistence.PROMISES[result.fault].cause}?"
+    title = f"Who was served, before, during and after {persistence.FAULTS[result.fault].cause}?"
     axes_labels = ("seconds since the load began", "acknowledged appends per second")
     figure, axes = canvas(title, *axes_labels)
     writes = frame(result.writes)

@@ -38,7 +38,7 @@ def account_table(result: persistence.Result) -> Table:
         ("phantom", len(found.phantom), "there, and never sent"),
         ("out of order", len(found.out_of_order), "behind a later one of the same writer"),
     ]
-    title = f"Every append around {persistence.PROMISES[result.fault].cause}, accounted for"
+    title = f"Every append around {persistence.FAULTS[result.fault].cause}, accounted for"
     return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
 
 

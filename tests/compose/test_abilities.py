@@ -11,7 +11,7 @@ import redis
 
 from cachelib import Client, Config, Unavailable, connect, deadline
 from runbook.drills.checkers import account
-from runbook.drills.faults import FAULTS
+from runbook.drills.faults import crashed
 from runbook.load import Ledger, Load
 from runbook.targets import Contained, Local, Pausable, Restartable
 from runbook.targets.compose import DEV, PROD, Compose
@@ -94,7 +94,7 @@ def test_a_policy_that_does_not_act_is_told_and_healed_by_hand(
 ) -> None:
     monkeypatch.setattr("runbook.targets.compose.RESTART_TIMEOUT_S", 1.0)
     docker.run("update", "--restart", "no", own_compose.container.name)
-    with FAULTS["crash"](own_compose) as outage:
+    with crashed(own_compose) as outage:
         assert answers(own_compose.config)
     assert "was not started again within 1 s; its log ends:" in outage.unhealed
 

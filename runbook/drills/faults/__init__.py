@@ -2,6 +2,7 @@
 
 from runbook.drills.faults.container import crashed, recreated, removed
 from runbook.drills.faults.impact import Impact
+from runbook.drills.faults.memory import out_of_memory
 from runbook.drills.faults.network import (
     black_hole,
     cutting_replies,
@@ -13,13 +14,11 @@ from runbook.drills.faults.network import (
     reset,
     withholding_replies,
 )
-from runbook.drills.faults.process import Outage, killed, stopped
+from runbook.drills.faults.process import Outage, killed, paused, stopped
 from runbook.drills.faults.proxy import Proxy, ProxyClosed
-from runbook.targets import Contained, Restartable
+from runbook.drills.faults.rewrite import killed_in_rewrite
 
 __all__ = [
-    "ABILITIES",
-    "FAULTS",
     "Impact",
     "Outage",
     "Proxy",
@@ -31,7 +30,10 @@ __all__ = [
     "flapping",
     "half_open",
     "killed",
+    "killed_in_rewrite",
     "losing_replies",
+    "out_of_memory",
+    "paused",
     "recreated",
     "refused",
     "removed",
@@ -39,13 +41,3 @@ __all__ = [
     "stopped",
     "withholding_replies",
 ]
-
-FAULTS = {"SIGTERM": stopped, "SIGKILL": killed, "recreation": recreated, "removal": removed, "crash": crashed}
-# What a target must be able to do for each of them.
-ABILITIES = {
-    "SIGTERM": Restartable,
-    "SIGKILL": Restartable,
-    "recreation": Contained,
-    "removal": Contained,
-    "crash": Contained,
-}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from cachelib import connect
+from cachelib import connect, deadline
 from runbook.drills.faults.process import Outage, ended
 from runbook.drills.undo import UndoLog, state_folder
 from runbook.targets import Embedded, Target, TargetError
@@ -17,7 +17,7 @@ from runbook.targets import Embedded, Target, TargetError
 # What the server may take beyond what it has; filled in steps that are small against it.
 ROOM_BYTES, STEP_BYTES = 16 * 1024 * 1024, 1024 * 1024
 MOST_STEPS = 512
-END_TIMEOUT_S = 10.0
+STEP_TIMEOUT_S, END_TIMEOUT_S = 1.0, 10.0
 
 
 @contextlib.contextmanager
@@ -50,7 +50,8 @@ def _fill(target: Embedded, prefix: str) -> int:
     with connect(target.config) as client:
         for number in range(MOST_STEPS):
             try:
-                client.set(f"{prefix}{number}", os.urandom(STEP_BYTES))
+                with deadline(STEP_TIMEOUT_S):  # it is longest when the server has just been killed
+                    client.set(f"{prefix}{number}", os.urandom(STEP_BYTES))
             except redis.RedisError:
                 break
     return target.await_end(END_TIMEOUT_S)

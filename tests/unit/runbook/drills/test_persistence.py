@@ -16,9 +16,9 @@ PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 # Two writers, 100 appends a second in all, from the fifth second on; the server is away from 10.00 s to 10.50 s; 2 s of load behind it.
 BEGIN_S, BROKEN_S, DOWN_S, READY_S, END_S = 5.0, 10.0, 10.01, 10.5, 12.5
 
-LOSSLESS = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.PROMISES.items() if not promise.window_s])
-LOSSY = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.PROMISES.items() if promise.window_s])
-EACH_FAULT = pytest.mark.parametrize("fault", list(persistence.PROMISES))
+LOSSLESS = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.FAULTS.items() if not promise.window_s])
+LOSSY = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.FAULTS.items() if promise.window_s])
+EACH_FAULT = pytest.mark.parametrize("fault", list(persistence.FAULTS))
 
 
 def _ns(seconds: float) -> int:
@@ -74,7 +74,7 @@ def _judge(
     history = History(writes)
     found = account(history, _present(writes) if present is None else present, [outage.down_ns for outage in outages])
     findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found, stalled_s)
-    assert [finding.criterion for finding in findings] == [persistence.PROMISES[fault].criterion, "I-5", "I-6"]
+    assert [finding.criterion for finding in findings] == [persistence.FAULTS[fault].criterion, "I-5", "I-6"]
     return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
 
 

@@ -18,7 +18,7 @@ BOUNDED, NOTHING, MUCH, AGREES, ALONE = range(5)
 
 def _account(present: list[int]) -> Account:
     records = [Record(0, "RPUSH", f"0:{n}", n * MS, n * MS, n * MS + 1, Outcome.OK) for n in range(WRITES)]
-    return account(History(records), [f"0:{n}" for n in present], WRITES * MS)
+    return account(History(records), [f"0:{n}" for n in present], [WRITES * MS])
 
 
 def _cut(policy: str, lost: int = 0, *, present: list[int] | None = None, **more: Any) -> Cut:
@@ -77,7 +77,7 @@ def test_a_cut_that_is_in_doubt_passes_nothing(policy: str, number: int) -> None
 
 
 def test_too_few_writes_say_nothing() -> None:
-    few = Cut("everysec", Outage("power cut"), History([]), account(History([]), [], 0), 0, 0, 50)
+    few = Cut("everysec", Outage("power cut"), History([]), account(History([]), [], []), 0, 0, 50)
     assert _judge(everysec=[few])[BOUNDED].verdict is INCONCLUSIVE
 
 
