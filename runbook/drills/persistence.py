@@ -56,7 +56,7 @@ FAULTS = {
     "SIGTERM": Fault(stopped, Restartable, "I-4", "SIGTERM and a restart", "SIGTERM", 0.0),
     "SIGKILL": Fault(killed, Restartable, "I-4", "SIGKILL and a restart", "SIGKILL", 2.0),
     "SIGSTOP": Fault(paused, Pausable, "I-4", "SIGSTOP and SIGCONT", "SIGSTOP", 0.0),
-    "out of memory": Fault(out_of_memory, Embedded, "I-4", "a kill for want of memory and a restart", "the kill for want of memory", 2.0),
+    "out-of-memory": Fault(out_of_memory, Embedded, "I-4", "an out-of-memory kill and a restart", "the out-of-memory kill", 2.0),
     "rewrite": Fault(killed_in_rewrite, Embedded, "I-4", "SIGKILL in a rewrite of the file and a restart", "the kill in a rewrite", 2.0),
     "recreation": Fault(recreated, Contained, "AC-3", "the container's recreation", "the recreation", 0.0),
     "removal": Fault(removed, Contained, "AC-3", "the removal of container and network by down, and up again,", "the removal", 0.0),
@@ -88,8 +88,7 @@ class Result:
     @property
     def histories(self) -> dict[str, History]:
         """What was recorded, by name."""
-        name = self.fault.lower().replace(" ", "-")
-        return {f"{name}-writes": self.writes, f"{name}-looks": self.looks}
+        return {f"{self.fault.lower()}-writes": self.writes, f"{self.fault.lower()}-looks": self.looks}
 
 
 def drill(
@@ -124,7 +123,7 @@ def drill(
         raise ValueError(f"a drill takes at least one outage, got {times}")
     if not isinstance(target, FAULTS[fault].ability):
         where = _WHERE.get(FAULTS[fault].ability, "embedded or compose")
-        refusal = f"this can't be done to a {target.name} target: run this drill on {where}"
+        refusal = f"a {target.name} target is not ours to stop: run this drill on {where}"
         findings = tuple(Finding(criterion, claim, Verdict.INCONCLUSIVE, refusal) for criterion, claim in _claims(fault).items())
         return Result(fault, (), History([]), History([]), account(History([]), [], ()), findings)
 

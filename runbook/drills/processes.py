@@ -13,7 +13,7 @@ WRITES_PER_S, WRITERS = 2000, 4
 BEFORE_S, AFTER_S = 1.5, 1.0
 ANY_OWN, PROCESS = ("embedded", "compose", "compose-prod"), ("embedded",)
 WITHOUT_FILE = ("--appendonly", "no", "--save", "")
-LOSE_WITHOUT_FILE = ("SIGTERM", "SIGKILL", "out of memory")
+LOSE_WITHOUT_FILE = ("SIGTERM", "SIGKILL", "out-of-memory")
 PROMISE = "writers go on by themselves, and who can't wait is told so by the deadline"
 TAIL = "At most the writes of the last two seconds are lost, and only the tail"
 
@@ -107,8 +107,8 @@ DRILLS = (
     ),
     _drill(
         "out-of-memory",
-        "What does the Redis lose when the kernel kills it for want of memory?",
-        "out of memory",
+        "What does the Redis lose when the kernel kills it out of memory?",
+        "out-of-memory",
         "a kill by the kernel, in a control group of bounded memory, and a restart",
         targets=PROCESS,
         times={"quick": 1, "full": 5},

@@ -37,9 +37,9 @@ def out_of_memory(target: Target) -> Iterator[Outage]:
             (group / ("memory.max" if _is_second_version() else "memory.limit_in_bytes")).write_text(str(limit_bytes))
             return _fill(target, prefix)
 
-        with ended(target, "out of memory", end=exhaust, status=-signal.SIGKILL, heal=target.start) as outage:
+        with ended(target, "out-of-memory", end=exhaust, status=-signal.SIGKILL, heal=target.start) as outage:
             if not _kills(group):
-                outage.doubts += ("the kernel counts no kill for want of memory",)
+                outage.doubts += ("the kernel counts no out-of-memory kill",)
             yield outage
     with connect(target.config) as client:
         for key in client.scan_iter(match=f"{prefix}*", count=1000):
