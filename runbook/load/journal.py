@@ -37,10 +37,12 @@ class Lane:
     Args:
         path: of its file, which is made with the first record.
         worker: whose.
+        folder: what must not go while it is written.
     """
 
-    def __init__(self, path: Path, worker: int) -> None:
+    def __init__(self, path: Path, worker: int, folder: object) -> None:
         self.path = path
+        self._folder = folder
         self.count, self.length_bytes = 0, 0  # of the operations that have ended
         self._worker = worker
         self._window: mmap.mmap | None = None
@@ -151,14 +153,10 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        if folder is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="runbook-journal-"))
-            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.glob(_LANES)):
-                raise FileExistsError(errno.EEXIST, "the folder holds the journal of another run: name another one", str(folder))
-            self.folder = folder
+        self._kept = _Folder(folder)
+        self.folder = self._kept.path
+        if any(self.folder.glob(_LANES)):
+            raise FileExistsError(errno.EEXIST, "the folder holds the journal of another run: name another one", str(folder))
         self._lanes: list[Lane] = []
 
     def __repr__(self) -> str:
@@ -166,13 +164,13 @@ class Journal:
 
     def lane(self, worker: int) -> Lane:
         """Add a lane for a worker; close it when the worker has ended."""
-        lane = Lane(self.folder / f"lane-{len(self._lanes):05d}.tsv", worker)
+        lane = Lane(self.folder / f"lane-{len(self._lanes):05d}.tsv", worker, self._kept)
         self._lanes.append(lane)
         return lane
 
     def history_of(self, lanes: Sequence[Lane]) -> History:
         """Return what some of its lanes hold so far; what is recorded later is not in it."""
-        return History.stored(_Stored([lane.part for lane in lanes], self))
+        return History.stored(_Stored([lane.part for lane in lanes], self._kept))
 
     @property
     def history(self) -> History:
@@ -195,6 +193,18 @@ def read_journal(folder: Path) -> History:
     return History.stored(_Stored([Part(part.path, part.length_bytes, sum(1 for _ in _lines(part))) for part in parts], None))
 
 
+class _Folder:
+    """Where a journal is; a temporary one is removed with the last journal, lane or history that refers to it, or at exit."""
+
+    def __init__(self, path: Path | None) -> None:
+        if path is None:
+            self.path = Path(tempfile.mkdtemp(prefix="runbook-journal-"))
+            weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        else:
+            self.path = path
+            path.mkdir(parents=True, exist_ok=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """The beginning of a lane.
@@ -212,10 +222,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """Records that are read again each time; keeps the journal that must not go meanwhile."""
+    """Records that are read again each time; keeps the folder that must not go meanwhile."""
 
     parts: list[Part]
-    journal: Journal | None
+    folder: object
 
     def __len__(self) -> int:
         return sum(part.count for part in self.parts)

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from cachelib import Client
-from runbook.load import Basics, Ledger, Operation, Ping, Workload
+from runbook.load import Basics, Counter, Ledger, Members, Operation, Ping, Register, Workload
 from runbook.targets import Embedded
 
 
@@ -49,6 +49,29 @@ class TestLedger:
         for operation in _take(Ledger("ledger"), 3):
             operation.call(client)
         assert client.lrange("ledger", 0, -1) == ["0:0", "0:1", "0:2"]
+
+
+class TestCounter:
+    def test_each_increment_is_numbered_and_all_count_together(self) -> None:
+        assert [operation.value for operation in _take(Counter("c"), 2, worker=3)] == ["3:0", "3:1"]
+        assert _commands(Counter("c"), worker=3, count=2) == [("INCRBY", "c", 1)] * 2
+
+
+class TestMembers:
+    def test_each_member_carries_its_worker_and_a_number(self) -> None:
+        assert _commands(Members("set"), worker=2, count=2) == [("SADD", "set", "2:0"), ("SADD", "set", "2:1")]
+
+
+class TestRegister:
+    def test_a_worker_writes_and_reads_a_key_of_its_own_in_turn(self) -> None:
+        commands = _commands(Register("r:"), worker=2, count=4)
+        assert commands == [("SET", "r:2", "2:0"), ("GET", "r:2"), ("SET", "r:2", "2:1"), ("GET", "r:2")]
+
+    def test_what_is_read_is_the_value_that_the_history_holds(self) -> None:
+        write, read = _take(Register("r:"), 2)
+        assert write.read is None
+        assert read.read is not None
+        assert [read.read(reply) for reply in (b"0:1", "0:1", None, b"\xff")] == ["0:1", "0:1", "", "\\xff"]
 
 
 class TestBasics:
