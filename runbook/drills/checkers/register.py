@@ -179,9 +179,10 @@ class _Register:
             if before == value:
                 for _ in values:
                     self._before.pop()
+                gone = _Gone(tuple(reversed(values)), superseded_ns, int(self._limit_ns))
                 self._holds = self._written = value
                 self.settle()  # it is the newest server's answer
-                return _Gone(tuple(reversed(values)), superseded_ns, int(self._limit_ns))
+                return gone
             values.append(before)
         return None
 
@@ -204,6 +205,9 @@ class _Register:
     def _supersede(self, record: Record) -> None:
         if self._window_ns:
             self._before.append((record.done_ns, self._holds))
+            if self._limit_ns < math.inf:
+                # Which of them an outage had left was not seen, so that this record may have taken the place of any.
+                self._before = deque((record.done_ns, value) for superseded_ns, value in self._before if superseded_ns >= self._limit_ns)
             while self._limit_ns == math.inf and self._before[0][0] < record.done_ns - self._window_ns:
                 self._before.popleft()
         self._holds = record.value

@@ -141,6 +141,7 @@ class TestDurability:
         assert finding.verdict is FAIL
         assert finding.reason.startswith(f"{len(lost)} of {len(writes)} acknowledged writes lost, over 2.9")
         assert f"first {lost[0].value}" in finding.reason
+        assert f"; lost: worker 0 RPUSH '{lost[0].value}', sent at 2.0" in finding.reason  # seconds since the load began
 
     @LOSSY
     def test_the_loss_of_everything_to_a_kill_fails(self, fault: str) -> None:
@@ -282,6 +283,33 @@ class TestSeveralOutages:
         first.doubts = ("the same container answers as before",)
         found = _judge("recreation", writes=self.writes(), outages=[first, second])
         assert _verdicts(found) == (INCONCLUSIVE,) * 3
+
+
+class TestSeveralKills:
+    """A second SIGKILL from 11.20 s to 11.30 s; each may take two seconds of its own."""
+
+    def outages(self) -> list[Outage]:
+        return [_outage("SIGKILL"), Outage("SIGKILL", _ns(11.2), _ns(11.21), _ns(11.3))]
+
+    def judge(self, *spans_s: tuple[float, float]) -> Finding:
+        """Judge a ledger without the writes that were sent within some spans."""
+        writes = [record for record in _writes() if not 11.19 <= record.sent_ns / 1e9 <= 11.31]
+        lost = [record for record in writes if any(begin_s <= record.sent_ns / 1e9 < end_s for begin_s, end_s in spans_s)]
+        return _judge("SIGKILL", writes=writes, present=_without(writes, lost), outages=self.outages())["data"]
+
+    def test_the_tails_before_both_may_be_lost(self) -> None:
+        finding = self.judge((8.5, 10.0), (10.7, 11.2))
+        assert finding.verdict is PASS
+        assert finding.measured[1].value == pytest.approx(1.49, abs=0.02)
+
+    def test_a_tail_too_long_before_the_first_fails(self) -> None:
+        assert "acknowledged writes lost, over 2.9" in self.judge((7.0, 10.0)).reason
+
+    def test_a_hole_before_the_first_fails_though_a_second_follows(self) -> None:
+        assert "holes, first" in self.judge((9.0, 9.5)).reason
+
+    def test_a_loss_after_the_last_fails(self) -> None:
+        assert "holes, first" in self.judge((12.0, 13.0)).reason
 
 
 class TestGrace:

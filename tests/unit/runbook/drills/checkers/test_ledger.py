@@ -255,3 +255,137 @@ def test_any_swap_of_one_writer_is_caught(run: tuple[list[Record], list[str], in
         one, other = data.draw(st.sampled_from(pairs))
         present[one], present[other] = present[other], present[one]
         assert account(History(records), present, [cut_ns]).out_of_order
+
+
+class TestSeveralOutages:
+    """A writer, an append a second; the server is gone after the third and after the sixth of nine."""
+
+    NINE = tuple(_append(f"0:{number}", number) for number in range(9))
+    CUTS_NS = (2_500_000_000, 5_500_000_000)
+
+    def account(self, *lost: int) -> Account:
+        return account(History(self.NINE), [f"0:{number}" for number in range(9) if number not in lost], self.CUTS_NS)
+
+    def test_a_log_that_kept_all_is_clean(self) -> None:
+        found = self.account()
+        assert (found.lost, found.corrupt, found.windows_s, found.lost_per_cut) == ((), (), (0, 0), (0, 0))
+
+    def test_each_may_take_the_tail_of_what_its_server_wrote_and_has_a_window_of_its_own(self) -> None:
+        found = self.account(2, 4, 5)
+        assert found.corrupt == ()
+        assert found.windows_s == (0.0, pytest.approx(1.0))
+        assert found.lost_per_cut == (1, 2)
+        assert found.lost_window_s == pytest.approx(1.0)
+
+    def test_the_largest_window_is_told(self) -> None:
+        found = self.account(0, 1, 2, 5)
+        assert found.windows_s == (pytest.approx(2.0), 0.0)
+        assert found.lost_window_s == pytest.approx(2.0)
+
+    @pytest.mark.parametrize(("lost", "holes"), [((1,), ("0:1",)), ((4,), ("0:4",)), ((1, 5), ("0:1",)), ((2, 3), ("0:3",))])
+    def test_a_loss_before_what_the_same_server_kept_is_a_hole(self, lost: tuple[int, ...], holes: tuple[str, ...]) -> None:
+        assert self.account(*lost).holes == holes
+
+    def test_a_loss_after_the_last_of_them_is_a_hole(self) -> None:
+        found = self.account(8)
+        assert found.holes == ("0:8",)
+        assert found.lost_per_cut == (0, 0)
+
+    def test_an_append_that_waited_across_one_is_put_down_to_it(self) -> None:
+        records = [*self.NINE[:2], _append("0:2", 2, done_s=4.2), *self.NINE[5:]]
+        found = account(History(records), [f"0:{number}" for number in (0, 1, 5, 6, 7, 8)], self.CUTS_NS)
+        assert found.lost == ("0:2",)
+        assert (found.holes, found.lost_per_cut, found.windows_s) == ((), (1, 0), (0.0, 0.0))
+
+    def test_their_order_does_not_matter(self) -> None:
+        assert account(History(self.NINE), [], self.CUTS_NS[::-1]) == account(History(self.NINE), [], self.CUTS_NS)
+
+    def test_without_any_each_loss_is_a_hole(self) -> None:
+        found = account(History(self.NINE), [f"0:{number}" for number in range(8)], ())
+        assert (found.holes, found.windows_s, found.lost_per_cut, found.lost_window_s) == (("0:8",), (), (), 0.0)
+
+
+class TestCounterExamples:
+    def test_each_kind_is_printed_with_who_what_when_and_how_it_ended(self) -> None:
+        records = [*SIX[:2], _append("0:2", 2, outcome=FAIL), *SIX[3:], _append("1:0", 6, outcome=UNKNOWN)]
+        found = _account(records, ["0:0", "0:3", "0:2", "0:4", "1:0", "1:0", "0:9"], CUT_S)
+        assert found.counter_examples().splitlines() == [
+            "duplicated: worker 1 RPUSH '1:0', sent at 6.000000 s, ended at 6.001000 s: unknown Error: gone",
+            "phantom: worker 0 RPUSH '0:2', sent at 2.000000 s, ended at 2.001000 s: fail Error: gone",
+            "phantom: '0:9', which nobody sent",
+            "out of order: worker 0 RPUSH '0:2', sent at 2.000000 s, ended at 2.001000 s: fail Error: gone",
+            "lost as a hole: worker 0 RPUSH '0:1', sent at 1.000000 s, ended at 1.001000 s: ok",
+            "lost as a hole: worker 0 RPUSH '0:5', sent at 5.000000 s, ended at 5.001000 s: ok",
+        ]
+
+    def test_seconds_count_from_the_first_that_was_sent(self) -> None:
+        records = [_append("0:0", 100, done_s=103), _append("1:0", 101)]
+        assert "sent at 1.000000 s" in _account(records, ["0:0"], 200).counter_examples()
+
+    def test_so_many_of_each_kind_are_printed(self) -> None:
+        found = _account(SIX, ["0:7", "0:8", "0:9"], 10)
+        assert [line.partition(":")[0] for line in found.counter_examples(limit=2).splitlines()] == ["phantom", "phantom", "lost", "lost"]
+        assert len(found.counter_examples().splitlines()) == 3 + 5
+
+    def test_a_clean_account_prints_nothing(self) -> None:
+        assert _account(SIX, ALL, CUT_S).counter_examples() == ""
+
+
+def test_the_list_may_be_read_while_it_is_accounted_for() -> None:
+    assert account(History(SIX), (value for value in ALL), [1]).corrupt == ()
+
+
+@st.composite
+def runs_with_outages(draw: Callable[..., Any]) -> tuple[list[Record], list[str], list[int], set[str]]:
+    """Some servers one after the other, each of which loses a tail of its log; writers wait for none of them."""
+    records: list[Record] = []
+    present: list[str] = []
+    cuts_ns, lost, begin_ns, numbers = [], set(), 0, [0] * 3
+    for _ in range(draw(st.integers(1, 4))):
+        log = []
+        for worker in range(3):
+            free_ns = begin_ns + draw(st.integers(0, 20))
+            for _ in range(draw(st.integers(0, 5))):
+                sent_ns = free_ns + draw(st.integers(0, 9))
+                applied_ns = sent_ns + draw(st.integers(1, 9))
+                free_ns = applied_ns + draw(st.integers(1, 9))
+                value, outcome = f"{worker}:{numbers[worker]}", draw(st.sampled_from([OK, OK, OK, FAIL, UNKNOWN]))
+                numbers[worker] += 1
+                records.append(Record(worker, "RPUSH", value, sent_ns, sent_ns, free_ns, outcome))
+                if outcome is OK or (outcome is UNKNOWN and draw(st.booleans())):
+                    log.append((applied_ns, worker, value))
+        values = [value for _, _, value in sorted(log)]
+        kept = draw(st.integers(0, len(values)))
+        present += values[:kept]
+        lost |= set(values[kept:])
+        begin_ns = max((record.done_ns for record in records), default=begin_ns) + 1
+        cuts_ns.append(begin_ns)
+    acknowledged = {record.value for record in records if record.outcome is OK}
+    return records, present, cuts_ns, lost & acknowledged
+
+
+@given(runs_with_outages())
+def test_tails_lost_to_several_outages_are_counted_and_are_no_corruption(run: tuple[list[Record], list[str], list[int], set[str]]) -> None:
+    records, present, cuts_ns, lost = run
+    found = account(History(records), present, cuts_ns)
+    assert found.corrupt == ()
+    assert set(found.lost) == lost
+    assert sum(found.lost_per_cut) == len(lost)
+
+
+@given(runs_with_outages(), st.data())
+def test_any_hole_in_the_log_of_any_server_is_caught(run: tuple[list[Record], list[str], list[int], set[str]], data: st.DataObject) -> None:
+    records, present, cuts_ns, _ = run
+    epochs = {record.value: sum(cut_ns <= record.done_ns for cut_ns in cuts_ns) for record in records}
+    pairs = [
+        (before, after)
+        for before in records
+        for after in records
+        if before.outcome is after.outcome is OK
+        and {before.value, after.value} <= set(present)
+        and before.done_ns <= after.sent_ns
+        and epochs[before.value] == epochs[after.value]
+    ]
+    if pairs:
+        hole, _ = data.draw(st.sampled_from(pairs))
+        assert account(History(records), [value for value in present if value != hole.value], cuts_ns).holes == (hole.value,)
