@@ -20,9 +20,10 @@ from typing import Any
 import redis
 
 from cachelib import Config, Disconnected, Event, ProbeFailed, Unavailable, connect, deadline
+from runbook.drills.checkers import tally
 from runbook.drills.faults import Outage, killed
 from runbook.evidence import Finding, Measurement, Verdict, judge
-from runbook.load import Basics, History, Load, Outcome, collector_off
+from runbook.load import Basics, Counter, History, Load, Outcome, collector_off
 from runbook.load.canary import Canary, seconds, stalled_seconds, worth_timing
 from runbook.load.looped import looped
 from runbook.load.workload import Operation
@@ -132,17 +133,6 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Counting:
-    """INCR after INCR on one key: not idempotent."""
-
-    key: str
-
-    def operations(self, worker: int) -> Iterator[Operation]:
-        """Yield increments."""
-        return (Operation("INCR", str(number), lambda client: client.incr(self.key)) for number in itertools.count())
-
-
-@dataclass(frozen=True, slots=True)
 class Looking:
     """PING with little patience."""
 
@@ -195,7 +185,7 @@ def drill(
         return Result(callers, History([]), History([]), History([]), (), None, backoff_s, config.deadline_s, findings=findings)
 
     prefix = f"runbook:reconnection:{uuid.uuid4().hex}:"
-    basics, counting, attempts = Basics(prefix, keys=100), Counting(f"{prefix}counter"), list[Attempt]()
+    basics, counting, attempts = Basics(prefix, keys=100), Counter(f"{prefix}counter"), list[Attempt]()
     client: Callable[..., Any] = looped if with_asyncio else connect
     observers = [lambda event: _note(attempts, event)]
     with connect(config) as admin, client(config, observers=observers) as tested, Canary() as canary:
@@ -266,16 +256,16 @@ def judge_result(result: Result) -> tuple[Finding, ...]:
         return _unless(doubts or ([] if len(waits) >= 10 else [f"only {len(waits)} waits were seen"]), measured)
 
     def twice() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        acknowledged, unknown = result.increments.count(Outcome.OK), result.increments.count(Outcome.UNKNOWN)
+        found = tally(result.increments, result.counted or 0)
         measured = (
-            Measurement("counter in the end", result.counted, "", len(result.increments), f"≤ {acknowledged} + {unknown}"),
-            Measurement("acknowledged", acknowledged, "increments", len(result.increments)),
-            Measurement("outcome unknown", unknown, "increments", len(result.increments)),
+            Measurement("counter in the end", result.counted, "", found.attempted, f"≤ {found.acknowledged} + {found.unknown}"),
+            Measurement("acknowledged", found.acknowledged, "increments", found.attempted),
+            Measurement("outcome unknown", found.unknown, "increments", found.attempted),
         )
-        if result.counted is None or not acknowledged:
+        if result.counted is None or not found.acknowledged:
             return Verdict.INCONCLUSIVE, "the counter was not read" if result.counted is None else "nothing was counted", measured
-        if result.counted > acknowledged + unknown:
-            return Verdict.FAIL, f"{result.counted - acknowledged - unknown} increments too many", measured
+        if found.excess:
+            return Verdict.FAIL, f"{found.excess} increments too many", measured
         return _unless(doubts, measured)
 
     def survival() -> tuple[Verdict, str, tuple[Measurement, ...]]:
