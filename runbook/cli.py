@@ -160,15 +160,19 @@ def diff_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
 
 
 def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Compare our client with others, or our load engine with redis-benchmark and the clock, on a server of our own."""
+    """Compare our client or our load engine with others, on a server of our own; or time our recorder, which needs none."""
     # Not at the top: only this command needs them.
-    from runbook.drills import instrument, speed
+    from runbook.drills import instrument, recorder, speed
     from runbook.report.measured import measured_text
-    from runbook.report.tables import instrument_table, speed_table
+    from runbook.report.tables import instrument_table, recorder_table, speed_table
 
-    _check_ground(options.target, environ)
-    print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
-    if options.subject == "client":
+    if options.subject != "history":
+        _check_ground(options.target, environ)
+        print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
+    if options.subject == "history":
+        recorded = recorder.measure(options.records, _say)
+        table, findings = recorder_table(recorded), recorded.findings
+    elif options.subject == "client":
         with contextlib.closing(open_target(options.target, environ)) as target:
             compared = speed.compare(target, rounds=options.rounds, round_s=options.round_s, full=True)
         table, findings = speed_table(compared), compared.findings
@@ -329,10 +333,11 @@ def _parser() -> argparse.ArgumentParser:
     refresh = command("refresh", refresh_command, executes=True)
     refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")
     bench = command("bench", bench_command, executes=False)
-    bench.add_argument("subject", choices=["client", "engine"], help="what is measured")
+    bench.add_argument("subject", choices=["client", "engine", "history"], help="what is measured")
     bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     bench.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds of each contestant (default: 5)")
     bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
+    bench.add_argument("--records", type=_count, default=10_000_000, metavar="N", help="records of the history (default: 10,000,000)")
     load = command("load", load_command, executes=False)
     load.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     cli_load.add_arguments(load)

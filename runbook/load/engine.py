@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from runbook.load.closed_loop import ClosedLoop
+from runbook.load.memory import peak_mib
 from runbook.load.open_loop import OpenLoop
 from runbook.load.pacer import constant, poisson, sharpen_timers
 from runbook.load.plan import Plan
@@ -140,16 +140,7 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
         under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
         counts = (loop.sent, loop.unsent, loop.lost)
         cells = recorder.finish()
-        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, _peak_mib())
-
-
-def _peak_mib() -> float:
-    """Return the most memory that this process has held, in MiB (proc(5), VmHWM); getrusage(2) counts who started us, too."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return 0.0
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, peak_mib())
 
 
 def main() -> None:

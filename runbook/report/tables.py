@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import instrument, lost_replies, persistence, reconnection, speed
+from runbook.drills import instrument, lost_replies, persistence, reconnection, recorder, speed
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
@@ -99,6 +99,19 @@ def instrument_table(result: instrument.Result) -> Table:
     """Show what was measured of the load engine."""
     rows = [(row.what, row.who, Measured(row.value), row.limit) for row in result.rows]
     return Table(f"The load engine; {result.placement}", ("what", "who", "measured", "limit"), rows)
+
+
+def recorder_table(result: recorder.Result) -> Table:
+    """Show what was measured of the journal and of its account."""
+    rates = [(f"{result.records / seconds:,.0f}" if seconds else MISSING) for seconds in (result.write_s, result.check_s)]
+    rows = [
+        ("recorded", f"{rates[0]} records/s", f"≥ {recorder.LEAST_PER_S:,} records/s"),
+        ("read back and accounted for", f"{rates[1]} records/s", ""),
+        ("on disk", f"{result.size_mib:,.0f} MiB", ""),
+        ("most memory held", f"{result.peak_mib:,.0f} MiB", f"< {recorder.MOST_MEMORY_MIB:g} MiB"),
+    ]
+    columns = ("what", "measured", "limit")
+    return Table(f"The recorder, over {result.records:,} records", columns, [(what, Measured(value), limit) for what, value, limit in rows])
 
 
 def _median_ms(values_us: Sequence[float | None]) -> str:

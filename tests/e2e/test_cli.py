@@ -157,6 +157,12 @@ def test_bench_shows_each_client_and_exits_with_the_worst_verdict(runs):
     assert not runs.exists()
 
 
+def test_bench_history_needs_no_server(runs):
+    done = command("bench", "history", "--records", "3000", runs=runs, environ={"REDIS_SERVER": "no-such-server"})
+    assert "The recorder, over 3,000 records" in done.stdout, done.stderr
+    assert len(re.findall(r"^(?:PASS|FAIL|INCONCLUSIVE) ", done.stdout, re.MULTILINE)) == 3
+
+
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory):
     """A run of `setup` that other tests only look at."""
