@@ -7,16 +7,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runbook.drills import connections, deployment, latency, lost_replies, persistence, reconnection, setup, speed, stall, sweep
+    from runbook.drills import (
+        connections,
+        deployment,
+        latency,
+        lost_replies,
+        persistence,
+        power_loss,
+        reconnection,
+        setup,
+        speed,
+        stall,
+        sweep,
+    )
     from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
     from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
-    from runbook.report.plots import ratios, recovery, timeline
-    from runbook.report.tables import account_table, findings_table, lost_replies_table, returns_table, speed_table, steps_table
+    from runbook.report.plots import cuts, ratios, recovery, timeline
+    from runbook.report.tables import account_table, cuts_table, findings_table, lost_replies_table, returns_table, speed_table, steps_table
     from runbook.session import open  # noqa: A004
 
 __all__ = [
     "account_table",
     "connections",
+    "cuts",
+    "cuts_table",
     "deployment",
     "findings_table",
     "heat_map",
@@ -30,6 +44,7 @@ __all__ = [
     "percentile_table",
     "percentiles",
     "persistence",
+    "power_loss",
     "rate_sweep",
     "ratios",
     "reconnection",
@@ -48,6 +63,8 @@ __all__ = [
 _HOMES = {
     "account_table": "runbook.report.tables",
     "connections": "runbook.drills",
+    "cuts": "runbook.report.plots",
+    "cuts_table": "runbook.report.tables",
     "deployment": "runbook.drills",
     "findings_table": "runbook.report.tables",
     "heat_map": "runbook.report.latency_plots",
@@ -61,6 +78,7 @@ _HOMES = {
     "percentile_table": "runbook.report.latency_tables",
     "percentiles": "runbook.report.latency_plots",
     "persistence": "runbook.drills",
+    "power_loss": "runbook.drills",
     "rate_sweep": "runbook.report.latency_plots",
     "ratios": "runbook.report.plots",
     "reconnection": "runbook.drills",

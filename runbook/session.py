@@ -1,13 +1,18 @@
 """The object that a notebook works with: it opens the target, records findings, and ends with the verdict."""
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import redis
 
+from runbook.drills.drill import QUICK, Ground
+from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.notebook import VERDICT_MIME
@@ -75,6 +80,7 @@ class Session:
     def __init__(self, name: str, target: Target, folder: RunFolder | None) -> None:
         self.name, self.target, self._folder = name, target, folder
         self.findings: list[Finding] = []
+        self._opened = contextlib.ExitStack()
         self._started = datetime.now(UTC)
         self._engine = _engine_of(target)
 
@@ -91,6 +97,19 @@ class Session:
         values = {field.name: getattr(config, field.name) for field in fields(config)}
         rows = [(name, Measured("not set" if value is None else str(value))) for name, value in values.items()]
         return Table("Configuration of the client, as resolved", ("setting", "value"), rows)
+
+    def ground(self, drill: str, *, times: int, seed: int = 1) -> Ground:
+        """Hand out the ground for a drill that starts servers of its own: a private folder, and a ledger of what it breaks.
+
+        Args:
+            drill: its name, which its choices by chance depend on.
+            times: how often its fault is to happen.
+            seed: of those choices.
+        """
+        folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="runbook-ground-")))
+        undo = UndoLog(state_folder(os.environ))
+        self._opened.enter_context(undo.undoing("folder", path=str(folder)))
+        return Ground(drill, os.environ, self.target.name, QUICK, times, seed, folder, undo, say=lambda what: None)
 
     def record(self, result: J) -> J:
         """Take a drill's findings into the verdict, keep its samples, and hand it back."""
@@ -115,6 +134,7 @@ class Session:
         """Close the target and sum up; the last cell of a notebook."""
         if self._folder:
             self._folder.write_text("server.log", self.target.log())
+        self._opened.close()
         self.target.close()
         details = {
             "schema_version": SCHEMA_VERSION,

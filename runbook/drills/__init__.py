@@ -1,5 +1,17 @@
 """What is proved, a file for each question: workload, fault, checkers, promise."""
 
-from runbook.drills import connections, deployment, latency, lost_replies, persistence, reconnection, setup, speed, stall, sweep
+from runbook.drills import connections, deployment, latency, lost_replies, persistence, power_loss, reconnection, setup, speed, stall, sweep
 
-__all__ = ["connections", "deployment", "latency", "lost_replies", "persistence", "reconnection", "setup", "speed", "stall", "sweep"]
+__all__ = [
+    "connections",
+    "deployment",
+    "latency",
+    "lost_replies",
+    "persistence",
+    "power_loss",
+    "reconnection",
+    "setup",
+    "speed",
+    "stall",
+    "sweep",
+]

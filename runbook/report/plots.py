@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from runbook.drills import persistence, reconnection, speed
+from runbook.drills import persistence, power_loss, reconnection, speed
 from runbook.load import Outcome
 from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas
 from runbook.report.display import Plot
@@ -50,6 +50,26 @@ def timeline(result: persistence.Result) -> Plot:
         f"{up_s:.1f} s; {back}. The peak behind the gap is the backlog of the outage."
     )
     return Plot(figure, title, ("acknowledged", "server down"), axes_labels, "", alt)
+
+
+def cuts(result: power_loss.Result) -> Plot:
+    """Draw how many seconds of acknowledged writes each power cut took."""
+    title = "How many seconds of acknowledged writes did each power cut take?"
+    axes_labels = ("seconds from the first lost write to the cut", "")
+    figure, axes = canvas(title, *axes_labels)
+    axes.grid(visible=False)
+    for row, (policy, done) in enumerate(reversed(list(result.cuts.items()))):
+        windows_s = [cut.account.lost_window_s for cut in done]
+        axes.plot(windows_s, [row] * len(windows_s), "o", color=GREY if policy == "no" else BLUE, alpha=0.6, markersize=8)
+    names = [f"appendfsync {policy}" for policy in reversed(list(result.cuts))]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.1)
+    axes.set_xlim(-0.1, None)
+    limit = f"≤ {power_loss.WINDOW_S:g} s"
+    axes.axvline(power_loss.WINDOW_S, color=VERMILION, linestyle="--", linewidth=1.4)
+    axes.text(power_loss.WINDOW_S + 0.05, len(names) - 0.45, f"promised of everysec: {limit}", color=VERMILION, va="center")
+    worst = ", ".join(f"{policy} {max(cut.account.lost_window_s for cut in done):.2f} s" for policy, done in result.cuts.items())
+    return Plot(figure, title, tuple(reversed(names)), axes_labels, limit, f"{title} At the most: {worst}. How it was cut: {result.how}.")
 
 
 def recovery(result: reconnection.Result) -> Plot:

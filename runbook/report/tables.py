@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import instrument, lost_replies, persistence, reconnection, recorder, speed
+from runbook.drills import instrument, lost_replies, persistence, power_loss, reconnection, recorder, speed
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
@@ -16,9 +16,9 @@ def findings_table(findings: Iterable[Finding], title: str = "What was found") -
         (
             finding.criterion,
             finding.claim,
-            str(finding.verdict),
+            f"{finding.verdict} (known)" if finding.is_known else str(finding.verdict),
             Measured(measured_text(finding.measured)),
-            Measured(finding.reason),
+            Measured(f"{finding.reason}; known of the server: {finding.known}" if finding.is_known else finding.reason),
         )
         for finding in findings
     ]
@@ -40,6 +40,19 @@ def account_table(result: persistence.Result) -> Table:
     ]
     title = f"Every append around {persistence.FAULTS[result.fault].cause}, accounted for"
     return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
+
+
+def cuts_table(result: power_loss.Result) -> Table:
+    """Show each power cut: what it took, and what the model says that it takes."""
+    rows: list[Sequence[str | Measured]] = []
+    for policy, cuts in result.cuts.items():
+        for number, cut in enumerate(cuts, 1):
+            found = cut.account
+            modelled = MISSING if cut.model_lost is None else f"{cut.model_lost:,}"
+            cells = (f"{found.acknowledged:,}", f"{len(found.lost):,}", f"{found.lost_window_s:.2f}", modelled)
+            rows.append((f"{policy} {number}", *map(Measured, cells), Measured(cut.outage.unhealed or "by itself")))
+    columns = ("appendfsync, cut", "acknowledged", "lost", "window, s", "lost by the model", "the server came back")
+    return Table("What each power cut took", columns, rows)
 
 
 def returns_table(result: reconnection.Result) -> Table:

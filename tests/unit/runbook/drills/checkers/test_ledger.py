@@ -115,6 +115,10 @@ class TestLoss:
         assert found.lost == ("0:1",)
         assert found.holes == ("0:1",)
 
+    def test_a_survivor_that_took_long_does_not_hide_the_one_that_proves_the_hole(self) -> None:
+        records = [_append("1:0", 0, done_s=3), _append("0:0", 1, done_s=1.5), _append("2:0", 2)]
+        assert _account(records, ["1:0", "2:0"], CUT_S).holes == ("0:0",)
+
     def test_of_two_appends_under_way_at_the_same_time_either_may_be_the_tail(self) -> None:
         records = [_append("0:0", 1, done_s=1.5), _append("1:0", 1.2, done_s=2)]
         assert _account(records, ["1:0"], CUT_S).holes == ()
@@ -133,6 +137,10 @@ class TestCorruption:
 
     def test_a_duplicate_of_an_unknown_outcome_is_a_duplicate(self) -> None:
         assert _account([_append("0:0", 0, outcome=UNKNOWN)], ["0:0", "0:0"], CUT_S).duplicated == ("0:0",)
+
+    def test_a_phantom_that_is_there_twice_is_both(self) -> None:
+        found = _account(SIX, [*ALL, "0:6", "0:6"], CUT_S)
+        assert (found.phantom, found.duplicated) == (("0:6",), ("0:6",))
 
     def test_a_value_never_sent_is_a_phantom(self) -> None:
         assert _account(SIX, [*ALL, "0:6"], CUT_S).phantom == ("0:6",)

@@ -80,6 +80,9 @@ class TestKnownBad:
     def test_a_read_older_than_an_earlier_read_goes_backwards(self) -> None:
         assert accused(follow(wrote(0, 0), wrote(1, 1, UNKNOWN), read(1, 2), read(0, 3))) == {"backwards": ("0:0",)}
 
+    def test_a_write_of_unknown_outcome_takes_effect_once(self) -> None:
+        assert accused(follow(wrote(0, 0), wrote(1, 1, UNKNOWN), read(1, 2), wrote(2, 3), read(1, 4))) == {"stale": ("0:1",)}
+
     def test_what_was_replaced_and_comes_back_has_returned(self) -> None:
         """The late effect of one write hides the other for good."""
         records = [wrote(0, 0), wrote(1, 1, UNKNOWN), wrote(2, 2), read(1, 3), read(2, 4)]
@@ -126,6 +129,7 @@ class TestOutages:
 
     def test_it_may_go_back_once(self) -> None:
         assert accused(self.after(read(2, 4), read(1, 5))) == {"stale": ("0:1",)}
+        assert accused(self.after(read(2, 3.4, done_s=3.6), read(1, 4))) == {"stale": ("0:1",)}
 
     def test_it_may_not_go_back_once_the_new_server_has_shown_the_newest(self) -> None:
         assert accused(self.after(read(3, 4), read(2, 5))) == {"stale": ("0:2",)}
@@ -133,6 +137,9 @@ class TestOutages:
 
     def test_what_was_lost_may_not_return(self) -> None:
         assert accused(self.after(read(2, 4), read(3, 5))) == {"returned": ("0:3",)}
+
+    def test_nor_after_another_outage(self) -> None:
+        assert accused(follow(*self.WRITES, read(1, 4), read(2, 6), cuts_s=(3.5, 5.0), window_s=9.0)) == {"returned": ("0:2",)}
 
     def test_a_read_under_way_at_the_cut_may_be_answered_by_either_server(self) -> None:
         assert accused(self.after(read(3, 3.4, done_s=3.6), read(1, 4))) == {}
