@@ -1,6 +1,13 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import power_loss, processes
+from runbook.drills import backup_restore, power_loss, processes
 from runbook.drills.drill import Drill
 
-DRILLS: dict[str, Drill] = {drill.name: drill for drill in (*processes.DRILLS, power_loss.DRILL)}
+DRILLS: dict[str, Drill] = {
+    drill.name: drill
+    for drill in (
+        *processes.DRILLS,
+        power_loss.DRILL,
+        backup_restore.DRILL,
+    )
+}
