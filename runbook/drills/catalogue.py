@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, power_loss, processes
+from runbook.drills import backup_restore, power_loss, processes, restore_time
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -9,5 +9,6 @@ DRILLS: dict[str, Drill] = {
         *processes.DRILLS,
         power_loss.DRILL,
         backup_restore.DRILL,
+        restore_time.DRILL,
     )
 }
