@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, power_loss, processes, restore_time
+from runbook.drills import backup_restore, power_loss, processes, restore_time, upgrade
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -10,5 +10,6 @@ DRILLS: dict[str, Drill] = {
         power_loss.DRILL,
         backup_restore.DRILL,
         restore_time.DRILL,
+        upgrade.DRILL,
     )
 }
