@@ -231,7 +231,7 @@ DRILL = Drill(
     blast_radius="server processes of our own, one after the other",
     roll_back="none needed: servers and copies are removed",
     targets=("embedded",),
-    times={"quick": 1, "full": 5},
+    times={"quick": 1, "full": 3},
     limit_s={"quick": 90, "full": 240},
     perform=_perform,
 )
