@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, disk_full, power_loss, processes, restore_time, upgrade
+from runbook.drills import backup_restore, disk_full, fsync_error, power_loss, processes, restore_time, upgrade
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -9,6 +9,7 @@ DRILLS: dict[str, Drill] = {
         *processes.DRILLS,
         power_loss.DRILL,
         disk_full.DRILL,
+        fsync_error.DRILL,
         backup_restore.DRILL,
         restore_time.DRILL,
         upgrade.DRILL,
