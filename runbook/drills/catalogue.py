@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, disk_full, fsync_error, power_loss, processes, restore_time, upgrade
+from runbook.drills import backup_restore, disk_full, fsync_error, power_loss, processes, restore_time, slow_fsync, upgrade
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -10,6 +10,7 @@ DRILLS: dict[str, Drill] = {
         power_loss.DRILL,
         disk_full.DRILL,
         fsync_error.DRILL,
+        slow_fsync.DRILL,
         backup_restore.DRILL,
         restore_time.DRILL,
         upgrade.DRILL,
