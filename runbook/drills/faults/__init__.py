@@ -4,6 +4,7 @@ from runbook.drills.faults.container import crashed, recreated, removed
 from runbook.drills.faults.impact import Impact
 from runbook.drills.faults.memory import out_of_memory
 from runbook.drills.faults.network import (
+    bandwidth,
     black_hole,
     cutting_replies,
     delayed,
@@ -23,6 +24,7 @@ __all__ = [
     "Outage",
     "Proxy",
     "ProxyClosed",
+    "bandwidth",
     "black_hole",
     "crashed",
     "cutting_replies",

@@ -16,6 +16,7 @@ class Impact:
         connections: how many it silenced, cut, or got a request from whose reply it was to take.
         replies: how many it delayed, lost, withheld or cut short.
         swallowed_bytes: what it kept from either side.
+        slowed_bytes: what was delivered no faster than it lets pass.
         refused: attempts of our own that the closed port refused, one each time; those of others leave no trace.
         least_delay_s: the shortest time for which a delayed reply was held; infinite if there was none.
     """
@@ -27,6 +28,7 @@ class Impact:
     connections: int = 0
     replies: int = 0
     swallowed_bytes: int = 0
+    slowed_bytes: int = 0
     refused: int = 0
     least_delay_s: float = float("inf")
     _doubts: tuple[str, ...] = ()

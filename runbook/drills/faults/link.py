@@ -5,6 +5,7 @@ import contextlib
 import selectors
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,9 +20,13 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: a close sends RST instead of FIN
 
 
 class Toxic:
-    """What a fault does to the traffic; all of it is called in the proxy's thread. This one does nothing."""
+    """What a fault does to the traffic; all of it is called in the proxy's thread. This one does nothing.
 
-    delay_ns = 0
+    Attributes:
+        piece_bytes: the most that is delivered at once.
+    """
+
+    piece_bytes = sys.maxsize
 
     def connected(self, link: "Link") -> None:
         """See a connection that was just accepted."""
@@ -33,8 +38,12 @@ class Toxic:
         """Return what is to be delivered of the next bytes from the server; replies end at the offsets `ends`."""
         return data
 
-    def delivered(self, waited_ns: int) -> None:
-        """See that a reply was handed to the client's socket, so long after it came from the server's."""
+    def due_ns(self, link: "Link", size_bytes: int, ready_ns: int) -> int:
+        """Tell when so many bytes for the client may be delivered that are ready at a time; both are of `time.monotonic_ns`."""
+        return ready_ns
+
+    def delivered(self, size_bytes: int, waited_ns: int) -> None:
+        """See that a piece of a reply was handed to the client's socket, so long after it came from the server's."""
 
 
 class Link:
@@ -111,15 +120,25 @@ class Link:
             then: called once all has been delivered; meanwhile nothing more is read.
         """
         now_ns = time.monotonic_ns()
-        due_ns = now_ns + sum(toxic.delay_ns for toxic in self._toxics)
-        if self._to_client:
-            due_ns = max(due_ns, self._to_client[-1][0])
-        if data:
-            self._to_client.append((due_ns, now_ns, data))
-            self._held_bytes += len(data)
+        piece_bytes = min((toxic.piece_bytes for toxic in self._toxics), default=sys.maxsize)
+        while data:
+            piece, data = data[:piece_bytes], data[piece_bytes:]
+            due_ns = now_ns
+            for toxic in self._toxics:
+                due_ns = toxic.due_ns(self, len(piece), due_ns)
+            if self._to_client:
+                due_ns = max(due_ns, self._to_client[-1][0])
+            self._to_client.append((due_ns, now_ns, piece))
+            self._held_bytes += len(piece)
             if due_ns > now_ns:
                 self._schedule.add(due_ns, self.serve)
         self._at_last = then or self._at_last
+
+    def hurry(self) -> None:
+        """Deliver at once all that is held."""
+        now_ns = time.monotonic_ns()
+        self._to_client = collections.deque((min(due_ns, now_ns), received_ns, data) for due_ns, received_ns, data in self._to_client)
+        self.serve()
 
     def silence(self, swallow: Callable[[int], None]) -> None:
         """Pass nothing on any more, not even that the server ends; only the client can still end the connection.
@@ -221,7 +240,7 @@ class Link:
                 return
             self._to_client.popleft()
             for toxic in self._toxics:
-                toxic.delivered(now_ns - received_ns)
+                toxic.delivered(len(data), now_ns - received_ns)
 
     def _watch(self) -> None:
         if self.closed:

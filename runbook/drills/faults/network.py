@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from runbook.drills.faults.impact import Impact
 from runbook.drills.faults.link import Link, Toxic
 from runbook.drills.faults.proxy import Proxy, ProxyClosed
-from runbook.drills.faults.toxics import Delay, Hole, TakeReply
+from runbook.drills.faults.toxics import Bottleneck, Delay, Hole, TakeReply
 
 NONE_OPEN = "no connection was open: connect before the block"
 NOTHING_SENT = "nobody sent anything over a silent connection: use one inside the block"
@@ -30,6 +30,20 @@ def delayed(proxy: Proxy, delay_s: float) -> Iterator[Impact]:
     _require(delay_s > 0, f"delay_s={delay_s:g} delays nothing: give more than 0")
     impact = Impact("delayed", {"replies": "no delayed reply arrived: inside the block, send a command and wait for its reply"})
     with _poisoned(proxy, impact, Delay(impact, round(delay_s * 1e9))):
+        yield impact
+
+
+@contextlib.contextmanager
+def bandwidth(proxy: Proxy, bytes_per_s: int) -> Iterator[Impact]:
+    """Let no more than so many bytes a second of each connection's replies pass; the end of the block delivers what is held.
+
+    Raises:
+        ValueError: it is less than 1.
+    """
+    _require(bytes_per_s >= 1, f"bytes_per_s={bytes_per_s} lets nothing pass: give 1 or more, or use `black_hole`")
+    impact = Impact("bandwidth", {"slowed_bytes": "no slowed reply arrived: inside the block, send a command and wait for its reply"})
+    toxic = Bottleneck(impact, bytes_per_s)
+    with _poisoned(proxy, impact, toxic, toxic.release):
         yield impact
 
 

@@ -10,14 +10,39 @@ class Delay(Toxic):
     """Holds every reply for some time."""
 
     def __init__(self, impact: Impact, delay_ns: int) -> None:
-        self.delay_ns = delay_ns
-        self._impact = impact
+        self._impact, self._delay_ns = impact, delay_ns
 
-    def delivered(self, waited_ns: int) -> None:
+    def due_ns(self, link: Link, size_bytes: int, ready_ns: int) -> int:
+        return ready_ns + self._delay_ns
+
+    def delivered(self, size_bytes: int, waited_ns: int) -> None:
         # What came before the fault, or was held behind that, was not delayed by it.
-        if waited_ns >= self.delay_ns:
+        if waited_ns >= self._delay_ns:
             self._impact.replies += 1
             self._impact.least_delay_s = min(self._impact.least_delay_s, waited_ns / 1e9)
+
+
+class Bottleneck(Toxic):
+    """Lets no more than so many bytes a second of each connection's replies pass, in pieces of 50 ms."""
+
+    def __init__(self, impact: Impact, bytes_per_s: int) -> None:
+        self.piece_bytes = max(1, bytes_per_s // 20)
+        self._impact, self._ns_per_byte = impact, 1e9 / bytes_per_s
+        self._free_ns: dict[Link, int] = {}
+
+    def due_ns(self, link: Link, size_bytes: int, ready_ns: int) -> int:
+        begin_ns = max(ready_ns, self._free_ns.get(link, 0))
+        self._free_ns[link] = begin_ns + round(size_bytes * self._ns_per_byte)
+        return self._free_ns[link]
+
+    def delivered(self, size_bytes: int, waited_ns: int) -> None:
+        if waited_ns >= round(size_bytes * self._ns_per_byte):
+            self._impact.slowed_bytes += size_bytes
+
+    def release(self) -> None:
+        """Deliver what is still held: it could take as long as it is long."""
+        for link in self._free_ns:
+            link.hurry()
 
 
 class Hole(Toxic):

@@ -16,6 +16,7 @@ from redis.retry import Retry
 from runbook.drills.faults import (
     Proxy,
     ProxyClosed,
+    bandwidth,
     black_hole,
     cutting_replies,
     delayed,
@@ -37,6 +38,7 @@ LONG_S = 10.0
 
 FAULTS = {
     "delayed": lambda proxy: delayed(proxy, 0.01),
+    "bandwidth": lambda proxy: bandwidth(proxy, 1000),
     "half_open": half_open,
     "black_hole": black_hole,
     "refused": refused,
@@ -218,6 +220,7 @@ def test_fault_outlives_the_close_of_its_proxy(fault: Any, proxy: Proxy) -> None
 
 DOUBTS = {
     "delayed": "no delayed reply arrived: inside the block, send a command",
+    "bandwidth": "no slowed reply arrived: inside the block, send a command",
     "half_open": "no connection was open: connect before the block",
     "black_hole": "no connection was open, and none was made",
     "reset": "no connection was open: connect before the block",
@@ -267,6 +270,7 @@ def test_reply_that_the_server_did_not_give_is_not_counted_as_lost(proxy: Proxy,
     ("fault", "advice"),
     [
         (lambda proxy: delayed(proxy, 0), "delays nothing: give more than 0"),
+        (lambda proxy: bandwidth(proxy, 0), "lets nothing pass: give 1 or more"),
         (lambda proxy: flapping(proxy, 1, 0), "can't flap: give more than 0 for both"),
         (lambda proxy: losing_replies(proxy, b"SET", times=0), "meets no command: give 1 or more"),
         (lambda proxy: cutting_replies(proxy, b"GET", -1), "is not a length: give 0 or more"),
@@ -315,6 +319,42 @@ def test_delayed_replies_do_not_wait_for_each_other(proxy: Proxy, dial: Any) -> 
             wire.expect(b"+PONG\r\n")
         assert 0.1 <= time.monotonic() - started_s < 0.4
     assert impact.replies == 10
+
+
+def test_bandwidth_is_that_of_each_connection_and_piece_follows_piece(proxy: Proxy, dial: Any, direct: Any) -> None:
+    direct.set("k", "v" * 995)
+    reply = b"$995\r\n" + b"v" * 995 + b"\r\n"
+    slow, other = dial(), dial()
+    with bandwidth(proxy, 5000) as impact:
+        started_s = time.monotonic()
+        slow.socket.sendall(b"GET k\r\n")
+        slow.expect(reply[:250])
+        assert time.monotonic() - started_s < 0.15  # the first pieces don't wait for the last
+        other.ask(b"PING\r\n", b"+PONG\r\n")
+        assert time.monotonic() - started_s < 0.15  # nor does another connection
+        slow.expect(reply[250:])
+        assert 0.2 <= time.monotonic() - started_s < 0.4
+    assert (impact.slowed_bytes, impact.doubts) == (len(reply) + len(b"+PONG\r\n"), ())
+
+
+def test_end_of_a_narrow_bandwidth_delivers_what_is_held(proxy: Proxy, dial: Any, direct: Any) -> None:
+    direct.set("k", "v" * 100_000)
+    wire = dial()
+    with bandwidth(proxy, 1000) as impact:
+        wire.socket.sendall(b"GET k\r\n")
+        wire.expect(b"$100000\r\n")
+    wire.expect(b"v" * 100_000 + b"\r\n")
+    wire.ask(b"PING\r\n", b"+PONG\r\n")
+    assert 50 <= impact.slowed_bytes < 10_000
+
+
+def test_lost_reply_waits_behind_slowed_ones(proxy: Proxy, dial: Any) -> None:
+    wire = dial()
+    with bandwidth(proxy, 100), losing_replies(proxy, b"INCR") as lost:
+        wire.socket.sendall(b"ECHO a\r\nINCR k\r\n")
+        wire.expect(b"$1\r\na\r\n")
+        wire.expect_end()
+    assert lost.replies == 1
 
 
 def test_half_open_connections_stay_silent_and_new_ones_work(proxy: Proxy, dial: Any, direct: Any, eventually: Any) -> None:
