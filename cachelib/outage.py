@@ -9,6 +9,8 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
+import redis
+
 from cachelib.call import Away, Call, moment
 from cachelib.config import Config
 from cachelib.events import Disconnected, Event, Journal, ProbeFailed, Reconnected
@@ -55,15 +57,21 @@ class Outage:
         self._before = 0  # failures of which an earlier outage has been told
         self._error: Exception | None = None
 
-    def failed(self, error: Exception) -> Event:
-        """Note a failed connection attempt; return what the journal should be told."""
+    def failed(self, error: Exception, *, cut_short: bool = False) -> Event:
+        """Note a failed connection attempt; return what the journal should be told.
+
+        Args:
+            error: why it failed.
+            cut_short: whether that was for want of the caller's time: it hides no reason that an earlier attempt has found.
+        """
         now_s = time.monotonic()
         began = self.since is None
         if began:
             if now_s - self._over_s > _SAME_OUTAGE_S:
                 self._failures = 0
             self.since, self._began_s, self._before = datetime.now(UTC), now_s, self._failures
-        self._error = error
+        if self._error is None or not cut_short:
+            self._error = error
         self._failures += 1
         wait_s = probe_wait_s(self._failures, self._config.backoff_base_s, self._config.backoff_cap_s)
         self.next_s = now_s + wait_s
@@ -132,8 +140,9 @@ class Gate:
 
     def failed(self, call: Call, error: Exception) -> None:
         """Close the gate after a failed connection attempt; the first one to do so is the prober."""
+        cut_short = call.left_s() <= 0 and isinstance(error, TimeoutError | redis.TimeoutError)
         with self._lock:
-            event = self._outage.failed(error)
+            event = self._outage.failed(error, cut_short=cut_short)
             if self._prober is None:
                 self._prober = call
         self._tell(event)

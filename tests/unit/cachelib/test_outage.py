@@ -98,6 +98,18 @@ def test_away_says_since_when_how_long_how_often_and_why(clock: list[float]) -> 
     assert away.__cause__ is last
 
 
+def test_attempt_that_ends_with_the_callers_time_hides_no_reason(clock: list[float]) -> None:
+    outage, late = Outage(CONFIG), redis.TimeoutError("Timeout writing to socket")
+    outage.failed(late, cut_short=True)
+    assert outage.away().__cause__ is late
+    outage.failed(REFUSED)
+    outage.failed(late, cut_short=True)
+    assert outage.away().__cause__ is REFUSED
+    outage.over()
+    outage.failed(late, cut_short=True)
+    assert outage.away().__cause__ is late
+
+
 # --- the gate ---
 
 
@@ -231,6 +243,16 @@ def test_caller_whose_deadline_passes_in_line_is_told_since_when(gate: Gate) -> 
     assert 0.09 <= time.monotonic() - started_s < 0.1 + SLACK_S
     assert call.since is not None
     assert gate.waiting == 0
+
+
+@pytest.mark.parametrize(("deadline_s", "told"), [(0.01, "refused"), (20.0, "timed out")], ids=["at its deadline", "with time left"])
+def test_timeout_of_a_prober_is_a_reason_only_if_it_has_time_left(deadline_s: float, told: str) -> None:
+    gate, prober = Gate(CONFIG, Journal([])), call_of(Config(host="127.0.0.1", deadline_s=deadline_s))
+    gate.failed(prober, REFUSED)
+    time.sleep(0.02)
+    gate.failed(prober, redis.TimeoutError("timed out"))
+    with pytest.raises(Away, match=told):
+        gate.wait(call_of(Config(host="127.0.0.1", deadline_s=0.01)))
 
 
 def test_prober_without_the_time_for_another_attempt_hands_its_part_on(eventually: Any) -> None:
