@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, disk_full, fsync_error, power_loss, processes, restore_time, slow_fsync, upgrade
+from runbook.drills import backup_restore, disk_full, fsync_error, network, power_loss, processes, restore_time, slow_fsync, upgrade
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -11,6 +11,7 @@ DRILLS: dict[str, Drill] = {
         disk_full.DRILL,
         fsync_error.DRILL,
         slow_fsync.DRILL,
+        network.DRILL,
         backup_restore.DRILL,
         restore_time.DRILL,
         upgrade.DRILL,

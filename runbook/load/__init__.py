@@ -3,7 +3,7 @@
 from runbook.load.generator import Load, collector_off, run
 from runbook.load.history import History, Outcome, Record
 from runbook.load.journal import Journal, read_journal
-from runbook.load.workload import Basics, Counter, Ledger, Members, Operation, Ping, Register, Workload
+from runbook.load.workload import Basics, Counter, Ledger, Members, Operation, Ping, Register, Repeated, Workload
 
 __all__ = [
     "Basics",
@@ -18,6 +18,7 @@ __all__ = [
     "Ping",
     "Record",
     "Register",
+    "Repeated",
     "Workload",
     "collector_off",
     "read_journal",

@@ -122,6 +122,21 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """One operation, again and again.
+
+    Attributes:
+        operation: which.
+    """
+
+    operation: Operation
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield the same for every worker."""
+        return itertools.repeat(self.operation)
+
+
+@dataclass(frozen=True, slots=True)
 class Basics:
     """GET, SET and PING in equal shares and random order, replies checked.
 

@@ -1,0 +1,113 @@
+"""What callers saw of a fault: did each call end in time, with an answer or an error that is promised, and did every caller go on?"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runbook.drills.persistence import GRACE_S
+from runbook.evidence import Measurement
+from runbook.load import History, Load, Outcome, Record
+from runbook.load.canary import worth_timing
+
+# What cachelib tells a caller who only reads, and one whose command must not be sent twice.
+OF_READS = ("Unavailable", "PoolExhausted")
+OF_WRITES = (*OF_READS, "OutcomeUnknown")
+# Far longer than any recovery takes: who has not gone on by then does not.
+PATIENCE_S = 10.0
+_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Callers of one kind, what they called, and what they are promised.
+
+    Attributes:
+        name: one of them, such as `reader`.
+        count: how many they are.
+        history: every call.
+        deadline_s: by when each has to end, in seconds.
+        errors: names of those that they may get.
+    """
+
+    name: str
+    count: int
+    history: History
+    deadline_s: float
+    errors: tuple[str, ...]
+
+
+def judge_endings(kinds: Sequence[Callers], stalled_s: frozenset[int]) -> tuple[str, tuple[Measurement, ...]]:
+    """Tell what was wrong with how calls ended, empty if nothing was, and what was measured.
+
+    Args:
+        kinds: of callers.
+        stalled_s: seconds of `time.monotonic` in which the host stalled, and made everybody late.
+    """
+    strange = [call for kind in kinds for call in kind.history if not _is_promised(call, kind)]
+    timed = [
+        (call.service_ns / 1e9 - kind.deadline_s, call)
+        for kind in kinds
+        for call in worth_timing(kind.history, kind.deadline_s + GRACE_S, stalled_s)
+    ]
+    late = [each for each in timed if each[0] > GRACE_S]
+    latest_s = max((late_s for late_s, _ in timed), default=0.0)
+    count = sum(len(kind.history) for kind in kinds)
+    measured = (
+        Measurement("latest end after the deadline", round(max(0.0, latest_s) * 1e3, 1), "ms", len(timed), f"≤ {GRACE_S * 1e3:g} ms"),
+        Measurement("not timed, late on a host that stalled", count - len(timed), "calls", count),
+    )
+    problems = []
+    if strange:
+        problems.append(f"{len(strange)} calls ended otherwise, first {strange[0].operation} with {strange[0].error or 'no error'}")
+    if late:
+        worst_s, worst = max(late, key=lambda each: each[0])
+        problems.append(
+            f"{len(late)} calls ended late, first {late[0][1].operation} {late[0][0] * 1e3:.0f} ms after its deadline, "
+            f"worst {worst.operation} {worst_s * 1e3:.0f} ms"
+        )
+    return "; ".join(problems), measured
+
+
+def judge_recovery(kinds: Sequence[Callers], spans_ns: Sequence[tuple[int, float]]) -> tuple[str, tuple[Measurement, ...]]:
+    """Tell who did not go on by itself, empty if all did, and how long it took them.
+
+    Args:
+        kinds: of callers.
+        spans_ns: for each fault, when it was healed, and when the next one began.
+    """
+    took_s: list[float] = []
+    stuck = []
+    for number, (healed_ns, until_ns) in enumerate(spans_ns, 1):
+        for kind in kinds:
+            recovered = recoveries_s(kind.history, healed_ns, until_ns)
+            took_s += recovered.values()
+            stuck += [f"{kind.name} {worker} after fault {number}" for worker in range(kind.count) if worker not in recovered]
+    slowest_ms = round(max(took_s) * 1e3, 1) if took_s else None
+    measured = (Measurement("slowest caller's first new call that succeeded, after the healing", slowest_ms, "ms", len(took_s)),)
+    return (f"{len(stuck)} callers did not succeed again, first {stuck[0]}" if stuck else ""), measured
+
+
+def recoveries_s(history: History, healed_ns: int, until_ns: float = float("inf")) -> dict[int, float]:
+    """Tell for each caller how many seconds after the healing the first call that it made since then had succeeded.
+
+    Args:
+        history: every call.
+        healed_ns: when that was.
+        until_ns: when the next fault began; a success behind it is no recovery from this one.
+    """
+    first: dict[int, float] = {}
+    for call in history:
+        if call.sent_ns >= healed_ns and call.done_ns < until_ns and call.outcome is Outcome.OK:
+            first.setdefault(call.worker, (call.done_ns - healed_ns) / 1e9)
+    return first
+
+
+def await_recovery(loads: Sequence[Load], healed_ns: int, callers: int) -> None:
+    """Wait until so many callers, of all loads together, have succeeded again; for ten seconds at the most."""
+    until_s = time.monotonic() + PATIENCE_S
+    while sum(len(recoveries_s(load.history, healed_ns)) for load in loads) < callers and time.monotonic() < until_s:
+        time.sleep(_LOOK_S)
+
+
+def _is_promised(call: Record, kind: Callers) -> bool:
+    return call.outcome is Outcome.OK or call.error.partition(":")[0] in kind.errors
