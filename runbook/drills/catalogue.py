@@ -1,6 +1,6 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, disk_full, fsync_error, network, power_loss, processes, restore_time, slow_fsync, upgrade
+from runbook.drills import backup_restore, disk_full, fsync_error, limits, network, power_loss, processes, restore_time, slow_fsync, upgrade
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -12,6 +12,7 @@ DRILLS: dict[str, Drill] = {
         fsync_error.DRILL,
         slow_fsync.DRILL,
         network.DRILL,
+        limits.DRILL,
         backup_restore.DRILL,
         restore_time.DRILL,
         upgrade.DRILL,

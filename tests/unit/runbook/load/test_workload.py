@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from cachelib import Client
-from runbook.load import Basics, Counter, Ledger, Members, Operation, Ping, Register, Workload
+from runbook.load import Basics, Counter, Ledger, Members, Operation, Ping, Register, Repeated, Workload
 from runbook.targets import Embedded
 
 
@@ -122,3 +122,9 @@ class TestBasics:
 def test_ping_sends_nothing_else() -> None:
     assert set(_commands(Ping())) == {("PING",)}
     assert {operation.expected for operation in _take(Ping(), 3)} == {True}
+
+
+def test_repeated_sends_the_same_for_every_worker() -> None:
+    looked = Repeated(Operation("GET", "", lambda client: client.get("k")))
+    assert set(_commands(looked)) == {("GET", "k")}
+    assert _take(looked, 2) == [looked.operation] * 2
