@@ -30,6 +30,8 @@ from runbook.tether import tethered
 
 # How long a drill that was interrupted may take to heal; then it is killed, and healed from its ledger.
 GRACE_S = 30.0
+# How the claim of a negative control begins: that the drill sees a failure where there must be one.
+CONTROL = "Control: "
 
 Progress = Callable[[str, str], None]
 
@@ -273,12 +275,19 @@ def _write(folder: RunFolder, done: Sequence[Done], began: datetime) -> None:
             "parameters": {"profile": last.profile, "seed": last.seed},
             "started_utc": began.isoformat(timespec="seconds"),
             "duration_s": round(sum(each.took_s for each in done), 1),
+            "controls": _controls(done),
             "drills": [_data(each) for each in done],
             "engine": next((each.engine for each in done if each.engine), None),
             "host": describe_host(),
             "versions": describe_versions(),
         },
     )
+
+
+def _controls(done: Sequence[Done]) -> dict[str, int]:
+    """Count what had to fail, so that the drills can be believed, and how much of it did."""
+    controls = [finding for each in done for finding in each.findings or () if finding.claim.startswith(CONTROL)]
+    return {"failed_as_they_must": sum(finding.verdict is Verdict.PASS for finding in controls), "of": len(controls)}
 
 
 def _data(done: Done) -> dict[str, Any]:

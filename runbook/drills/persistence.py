@@ -270,7 +270,7 @@ def control() -> tuple[Finding, ...]:
         # A blind checker makes every other result worthless, but proves no fault of the server.
         return (Verdict.INCONCLUSIVE, f"the checker missed {', '.join(missed)}", measured) if missed else (Verdict.PASS, "", measured)
 
-    return (judge("I-4", "The accounting itself finds a seeded loss, duplicate, phantom and swap", seeded),)
+    return (judge("I-4", "Control: the accounting finds a seeded loss, duplicate, phantom and swap", seeded),)
 
 
 def _claims(fault: str) -> dict[str, str]:

@@ -354,3 +354,52 @@ class TestUnusableEvidence:
         with pytest.raises(EvidenceError):
             write_page(tmp_path)
         assert (tmp_path / PAGE).read_text() == "the old page"
+
+
+def _drills() -> Json:
+    known = {**_finding("FAIL", "1 of 1 loaded"), "claim": "Redis notices a changed byte", "known": "it checks no value", "is_known": True}
+    drill = {"question": "Does it?", "promise": "It does", "faults": ["a flipped byte"], "times": 3, "duration_s": 1.5}
+    return {
+        "schema_version": 1,
+        "kind": "drills",
+        "run": "20260101T000000Z-drill",
+        "verdict": "FAIL",
+        "broken": "pause",
+        "interrupted": False,
+        "target": "embedded",
+        "parameters": {"profile": "quick", "seed": 7},
+        "started_utc": "2026-01-01T00:00:00+00:00",
+        "duration_s": 12.34,
+        "controls": {"failed_as_they_must": 3, "of": 4},
+        "drills": [
+            {**drill, "name": "stop", "verdict": "PASS", "broken": "", "known": 0, "findings": [_finding("PASS")]},
+            {**drill, "name": "kill", "verdict": "FAIL", "broken": "", "known": 0, "findings": [_finding("FAIL", "7 lost, first 0:7")]},
+            {**drill, "name": "aof-damage", "verdict": "INCONCLUSIVE", "broken": "", "known": 1, "findings": [known]},
+            {**drill, "name": "pause", "verdict": None, "broken": "the watchdog ended it after 2 s", "known": 0, "findings": []},
+        ],
+        **CIRCUMSTANCES,
+    }
+
+
+class TestDrills:
+    @pytest.fixture
+    def page(self, tmp_path: Path) -> str:
+        (tmp_path / RESULT).write_text(json.dumps(_drills()))
+        write_page(tmp_path)
+        return (tmp_path / PAGE).read_text()
+
+    def test_its_sentence_names_what_failed_what_is_open_and_what_is_broken(self, page: str) -> None:
+        for part in ("1 of 4 drills pass", "failed: kill", "could not be decided here: aof-damage", "broken: pause"):
+            assert part in page
+
+    def test_it_counts_the_controls_that_failed_as_they_must(self, page: str) -> None:
+        assert "3 of 4 negative controls failed as they must" in page
+
+    def test_known_failures_of_the_server_are_listed_as_such(self, page: str) -> None:
+        assert "1 known failures of the server itself were shown" in page
+        assert "Redis notices a changed byte: <strong>it does not</strong>. it checks no value" in page
+
+    def test_each_drill_stands_with_its_promise_and_its_counter_example(self, page: str) -> None:
+        assert "7 lost, first 0:7" in page
+        assert "the watchdog ended it after 2 s" in page
+        assert page.count("<strong>Promise:</strong> It does") == 4
