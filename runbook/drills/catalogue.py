@@ -1,6 +1,18 @@
 """Every drill of the command line, by name: a new one is its file and a line here."""
 
-from runbook.drills import backup_restore, disk_full, fsync_error, limits, network, power_loss, processes, restore_time, slow_fsync, upgrade
+from runbook.drills import (
+    aof_damage,
+    backup_restore,
+    disk_full,
+    fsync_error,
+    limits,
+    network,
+    power_loss,
+    processes,
+    restore_time,
+    slow_fsync,
+    upgrade,
+)
 from runbook.drills.drill import Drill
 
 DRILLS: dict[str, Drill] = {
@@ -16,5 +28,6 @@ DRILLS: dict[str, Drill] = {
         backup_restore.DRILL,
         restore_time.DRILL,
         upgrade.DRILL,
+        aof_damage.DRILL,
     )
 }

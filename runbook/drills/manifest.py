@@ -63,6 +63,17 @@ def read_manifest(text: str) -> tuple[list[Entry], list[str]]:
     return entries, problems
 
 
+def manifest_of(files: Sequence[str]) -> str:
+    """Write a manifest anew from the names of the files: right only where no older ones lie beside them, so compare digests after the load.
+
+    Args:
+        files: the base and the increments, in whatever order.
+    """
+    numbered = sorted((kind != "base", int(number), file) for file in files for number, kind in [file.split(".")[-3:-1]])
+    types = {False: _BASE, True: _INCREMENT}
+    return "".join(f"file {file} seq {number} type {types[is_increment]}\n" for is_increment, number, file in numbered)
+
+
 def _entry(line: str) -> Entry | None:
     try:
         words = shlex.split(line)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook.drills.manifest import Entry, problems_of_set, read_manifest
+from runbook.drills.manifest import Entry, manifest_of, problems_of_set, read_manifest
 
 BASE, FIRST, SECOND = "appendonly.aof.2.base.rdb", "appendonly.aof.2.incr.aof", "appendonly.aof.3.incr.aof"
 OLD = "appendonly.aof.1.incr.aof"
@@ -83,3 +83,9 @@ def test_a_folder_without_a_set_is_accused(tmp_path: Path) -> None:
 
 def test_a_manifest_is_read_in_its_order() -> None:
     assert read_manifest("".join(f"{line}\n" for line in LINES)) == ([Entry(BASE, 2, "b"), Entry(FIRST, 2, "i"), Entry(SECOND, 3, "i")], [])
+
+
+def test_a_manifest_written_anew_is_right_where_only_what_belongs_to_it_is_there(tmp_path: Path) -> None:
+    text = manifest_of([SECOND, BASE, FIRST])
+    assert text == "".join(f"{line}\n" for line in LINES)
+    assert problems(tmp_path, text) == []

@@ -1,0 +1,107 @@
+"""What a server does with damaged append-only files, what its own tool makes of them, and what our checks see that both of them miss.
+
+Promise: wherever the server starts on other data than were written, our checks tell: that of the manifest before the start, or else a
+digest over all keys after the load. Damage and repair are done to copies; the original stays as it is.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cachelib import connect
+from runbook.drills.aof_cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, rewrite, write_items
+from runbook.drills.aof_judging import Digests, Outcome, judge_original, judge_outcomes
+from runbook.drills.check_aof import CheckAof, find_check_aof
+from runbook.drills.digest import digests_of
+from runbook.drills.drill import FULL, QUICK, Drill, Ground
+from runbook.drills.faults.files import damaged_copy, digest_of_files
+from runbook.drills.manifest import DIRECTORY, NAME, manifest_of, problems_of_set
+from runbook.evidence import Finding
+from runbook.targets import TargetError
+
+ITEMS = 300  # in the base, and as many in the increment
+EACH = {QUICK: 1, FULL: 6}
+MANIFEST = f"{NAME}.manifest"
+
+
+def _perform(ground: Ground) -> Sequence[Finding]:
+    original = write_original(ground)
+    before = digest_of_files(original.folder)
+    tool = find_check_aof(ground.environ, ground.folder)
+    outcomes: list[Outcome] = []
+    todo = list(cases(original, ground.chance("cases"), ground.times, EACH[ground.profile]))
+    for number, case in enumerate(todo, 1):
+        if number % 10 == 1:
+            ground.say(f"case {number} of {len(todo)}: {case.kind}")
+        outcomes.append(try_case(ground, original, case, tool))
+    return [
+        *judge_outcomes(outcomes, original.written, has_tool=tool is not None),
+        judge_original(before, digest_of_files(original.folder)),
+    ]
+
+
+def write_original(ground: Ground) -> Original:
+    """Have a server write a base and an increment, and copy its files when it has closed them."""
+    chance, folder = ground.chance("items"), ground.folder / "original"
+    with ground.embedded() as server, connect(server.config) as client:
+        ground.engine = server.engine
+        write_items(client, range(ITEMS), chance)
+        rewrite(client)
+        before = digests_of(client)
+        write_items(client, range(ITEMS, 2 * ITEMS), chance)
+        written = digests_of(client)
+        server.stop()
+        shutil.copytree(server.folder / DIRECTORY, folder / DIRECTORY)
+    return Original(folder, before, written)
+
+
+def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | None) -> Outcome:
+    """Damage a copy, ask everyone about it, start a server on it, repair it, and start a server on it again."""
+    with damaged_copy(original.folder, case.damage, ground.folder) as copy:
+        files = copy.folder / DIRECTORY
+        accused = tuple(problems_of_set(copy.folder))
+        checked = tool.check(files / MANIFEST) if tool else None
+        held, said = _start(ground, copy.folder)
+        repaired = None
+        if case.kind in CUT_OFF and tool:
+            # Of the increment alone: given the manifest, Valkey's tool gets no further than its own base (its pull request 4739).
+            tool.fix(files / original.increment.name)
+            repaired, _ = _start(ground, copy.folder)
+        if case.kind in REWRITTEN:
+            (files / MANIFEST).write_text(manifest_of([path.name for path in files.iterdir() if path.name != MANIFEST]))
+            repaired, _ = _start(ground, copy.folder)
+        doubts = () if case.kind is Kind.NOTHING else copy.doubts
+    return Outcome(case.kind, case.name, original.whole_before(case.units), held, said, accused, checked, repaired, doubts)
+
+
+def _start(ground: Ground, data: Path) -> tuple[Digests | None, str]:
+    """Start a server on a copy of the files; return what it holds, or None and what it said when it refused."""
+    try:
+        with ground.embedded(data=data) as server, connect(server.config) as client:
+            return digests_of(client), ""
+    except TargetError as error:
+        said = str(error)
+        if "ended at once" not in said or "Address already in use" in said:  # which tells nothing of the data
+            raise
+        lines = [line for line in said.splitlines() if " # " in line and "WARNING" not in line]
+        return None, (lines or said.splitlines())[-1].partition(" # ")[2]
+
+
+DRILL = Drill(
+    name="aof-damage",
+    question="Does anyone notice when append-only files have been damaged, and can they be repaired?",
+    promise="Wherever the server starts on other data than were written, our checks tell; a repair on a copy brings back what is whole",
+    faults=(
+        "the increment cut off",
+        "single bytes of framing and values changed",
+        "a tail of zeros",
+        "files missing",
+        "a manifest missing, of garbage, or cut off",
+    ),
+    blast_radius="copies of the files of a server process of our own",
+    roll_back="each copy is removed after its case; everything is removed at the end",
+    targets=("embedded",),
+    times={QUICK: 10, FULL: 50},
+    limit_s={QUICK: 90, FULL: 300},
+    perform=_perform,
+)

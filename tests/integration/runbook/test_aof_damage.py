@@ -1,0 +1,63 @@
+"""Damaged append-only files before real servers: what each of them does, and that our checks tell."""
+
+from pathlib import Path
+
+import pytest
+
+from cachelib import Client, connect
+from runbook.drills.aof_cases import Kind, cases
+from runbook.drills.aof_damage import try_case, write_original
+from runbook.drills.aof_judging import judge_outcomes
+from runbook.drills.check_aof import find_check_aof
+from runbook.drills.drill import Ground
+from runbook.drills.faults.files import digest_of_files
+from runbook.drills.manifest import problems_of_set
+from runbook.drills.undo import UndoLog
+from runbook.evidence import Verdict
+from runbook.targets import Embedded
+from runbook.targets.binary import find_server
+
+FLAGS = ("--appendonly", "yes")
+
+
+@pytest.fixture
+def ground(engine: Embedded, tmp_path: Path) -> Ground:
+    """Ground with servers of the same engine as the fixture's."""
+    environ = {"REDIS_SERVER": engine._binary.path}
+    return Ground("aof-damage", environ, "embedded", "quick", 3, 1, tmp_path, UndoLog(tmp_path / "state"), lambda what: None)
+
+
+def test_no_kind_of_damage_passes_our_checks_unseen(ground: Ground) -> None:
+    original = write_original(ground)
+    assert problems_of_set(original.folder) == []
+    before = digest_of_files(original.folder)
+    tool = find_check_aof(ground.environ, ground.folder)
+    assert tool is not None
+    todo = list(cases(original, ground.chance(), cuts=2, each=1))
+    assert {case.kind for case in todo} == set(Kind)
+    outcomes = [try_case(ground, original, case, tool) for case in todo]
+    findings = judge_outcomes(outcomes, original.written, has_tool=True)
+    assert {finding.claim: finding.reason for finding in findings if finding.verdict is not Verdict.PASS and not finding.known} == {}
+    assert sum(finding.is_known for finding in findings) == 4
+    assert digest_of_files(original.folder) == before
+    assert {path.name for path in ground.folder.iterdir()} <= {"original", "redis-check-aof", "valkey-check-aof", "state"}
+
+
+def test_a_server_starts_on_a_copy_of_the_data_that_it_is_given(engine: Embedded, client: Client, tmp_path: Path) -> None:
+    client.set("key", "value")
+    engine.stop()
+    before = digest_of_files(engine.folder / "appendonlydir")
+    with Embedded({"REDIS_SERVER": engine._binary.path}, FLAGS, parent=tmp_path, data=engine.folder) as server:
+        with connect(server.config) as reading:
+            assert reading.get("key") == b"value"
+            reading.set("key", "other")
+        assert server.folder != engine.folder
+    assert digest_of_files(engine.folder / "appendonlydir") == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_script_that_starts_a_server_is_not_taken_for_the_tool(tmp_path: Path) -> None:
+    script = tmp_path / "server"
+    script.write_text(f'#!/bin/sh\nexec {find_server({"PATH": "/usr/bin:/bin"}).path} "$@"\n')
+    script.chmod(0o755)
+    assert find_check_aof({"REDIS_SERVER": str(script), "PATH": str(tmp_path)}, tmp_path) is None
