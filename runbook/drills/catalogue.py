@@ -3,6 +3,7 @@
 from runbook.drills import (
     aof_damage,
     backup_restore,
+    clock_step,
     disk_full,
     fsync_error,
     limits,
@@ -29,5 +30,6 @@ DRILLS: dict[str, Drill] = {
         restore_time.DRILL,
         upgrade.DRILL,
         aof_damage.DRILL,
+        clock_step.DRILL,
     )
 }
