@@ -302,5 +302,5 @@ def _data(done: Done) -> dict[str, Any]:
         "known": done.known,
         "times": done.order.effective_times,
         "duration_s": round(done.took_s, 1),
-        "findings": [{**asdict(finding), "is_known": finding.is_known} for finding in done.findings or ()],
+        "findings": [asdict(finding) for finding in done.findings or ()],
     }

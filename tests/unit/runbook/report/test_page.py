@@ -357,7 +357,7 @@ class TestUnusableEvidence:
 
 
 def _drills() -> Json:
-    known = {**_finding("FAIL", "1 of 1 loaded"), "claim": "Redis notices a changed byte", "known": "it checks no value", "is_known": True}
+    known = {**_finding("FAIL", "1 of 1 loaded"), "claim": "Redis notices a changed byte", "known": "it checks no value"}
     drill = {"question": "Does it?", "promise": "It does", "faults": ["a flipped byte"], "times": 3, "duration_s": 1.5}
     return {
         "schema_version": 1,
