@@ -5,6 +5,7 @@ digest over all keys after the load. Damage and repair are done to copies; the o
 """
 
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runbook.drills.drill import FULL, QUICK, Drill, Ground
 from runbook.drills.faults.files import damaged_copy, digest_of_files
 from runbook.drills.manifest import DIRECTORY, NAME, manifest_of, problems_of_set
 from runbook.evidence import Finding
-from runbook.targets import TargetError
+from runbook.targets import Embedded, TargetError
 
 ITEMS = 300  # in the base, and as many in the increment
 EACH = {QUICK: 1, FULL: 6}
@@ -76,15 +77,22 @@ def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | No
 
 def _start(ground: Ground, data: Path) -> tuple[Digests | None, str]:
     """Start a server on a copy of the files; return what it holds, or None and what it said when it refused."""
-    try:
-        with ground.embedded(data=data) as server, connect(server.config) as client:
-            return digests_of(client), ""
-    except TargetError as error:
-        said = str(error)
-        if "ended at once" not in said or "Address already in use" in said:  # which tells nothing of the data
-            raise
-        lines = [line for line in said.splitlines() if " # " in line and "WARNING" not in line]
-        return None, (lines or said.splitlines())[-1].partition(" # ")[2]
+    with Embedded(ground.environ, parent=ground.folder, data=data, started=False) as server, connect(server.config) as client:
+        try:
+            server.start()
+        except TargetError:
+            if server.status == -signal.SIGKILL or "Address already in use" in server.log():  # which tells nothing of the data
+                raise
+            return None, _complaint(server.log())
+        return digests_of(client), ""
+
+
+def _complaint(log: str) -> str:
+    """Return what a server that did not start said first, apart from its warnings."""
+    texts = (line.partition(" # ")[2] for line in log.rpartition("Server initialized")[2].splitlines())
+    return next((text for text in texts if text.strip() and not text.startswith("WARNING")), "it said nothing").partition(
+        ": make a backup"
+    )[0]
 
 
 DRILL = Drill(

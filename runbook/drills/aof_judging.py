@@ -102,7 +102,8 @@ def _table(claim: Claim, tried: Sequence[Outcome], written: Digests) -> list[Mea
             "redis-check-aof": sum(bool(outcome.checked and outcome.checked.status) for outcome in of_kind),
         }
         told = ", ".join(f"{who} {count}" for who, count in accusers.items() if count)
-        text = f"{', '.join(f'{what} {count}' for what, count in did.items())}; accused by {told or 'nobody'}"
+        said = next((f" (“{outcome.said}”)" for outcome in of_kind if outcome.said), "")
+        text = f"{', '.join(f'{what} {count}' for what, count in did.items())}{said}; accused by {told or 'nobody'}"
         rows.append(Measurement(kind, text, samples=len(of_kind)))
     return rows
 
