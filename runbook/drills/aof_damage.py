@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cachelib import connect
-from runbook.drills.aof_cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, rewrite, write_items
-from runbook.drills.aof_judging import Digests, Outcome, judge_original, judge_outcomes
-from runbook.drills.check_aof import CheckAof, find_check_aof
+from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, rewrite, write_items
+from runbook.drills.damage.check_aof import CheckAof, find_check_aof
+from runbook.drills.damage.judging import Digests, Outcome, judge_original, judge_outcomes
+from runbook.drills.damage.manifest import DIRECTORY, NAME, manifest_of, problems_of_set
 from runbook.drills.digest import digests_of
 from runbook.drills.drill import FULL, QUICK, Drill, Ground
 from runbook.drills.faults.files import damaged_copy, digest_of_files
-from runbook.drills.manifest import DIRECTORY, NAME, manifest_of, problems_of_set
 from runbook.evidence import Finding
 from runbook.targets import Embedded, TargetError
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cachelib import connect
-from runbook.drills.backup import (
+from runbook.drills.backups.backup import (
     APPEND_ONLY_SET,
     PATIENCE_S,
     SNAPSHOT,
@@ -24,10 +24,20 @@ from runbook.drills.backup import (
     copy_append_only_set,
     copy_snapshot,
 )
+from runbook.drills.backups.restoration import (
+    FEWEST_WRITES,
+    LEDGER,
+    STATIC_DB,
+    Content,
+    Restoration,
+    Taken,
+    content_of,
+    restored,
+    static_of,
+)
+from runbook.drills.backups.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
+from runbook.drills.backups.variety import write_variety
 from runbook.drills.drill import Drill, Ground
-from runbook.drills.restoration import FEWEST_WRITES, LEDGER, STATIC_DB, Content, Restoration, Taken, content_of, restored, static_of
-from runbook.drills.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
-from runbook.drills.variety import write_variety
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Ledger, Load
 from runbook.targets import Embedded

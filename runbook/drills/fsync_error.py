@@ -16,12 +16,10 @@ import redis
 
 from cachelib import Client, check, connect
 from runbook.drills.checkers import Account
-from runbook.drills.drill import Drill, Ground
-from runbook.drills.faults.disk import failing_fsync
-from runbook.drills.kept import judge_kept, read_back
-from runbook.drills.patience import await_true
-from runbook.drills.recovery import REOPEN, VERIFY, reopen
-from runbook.drills.spell import (
+from runbook.drills.disks.kept import judge_kept, read_back
+from runbook.drills.disks.patience import await_true
+from runbook.drills.disks.recovery import REOPEN, VERIFY, reopen
+from runbook.drills.disks.spell import (
     ALWAYS_FLAGS,
     LOAD_DEADLINE_S,
     NOTICE_TIMEOUT_S,
@@ -35,6 +33,8 @@ from runbook.drills.spell import (
     judge_recovery,
     judge_refusals,
 )
+from runbook.drills.drill import Drill, Ground
+from runbook.drills.faults.disk import failing_fsync
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Outcome, Record, collector_off, run
 from runbook.targets import Embedded

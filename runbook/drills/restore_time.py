@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runbook.drills.backup import Backup, administering, await_rewritten, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import Backup, administering, await_rewritten, copy_append_only_set, copy_snapshot
 from runbook.drills.drill import Drill, Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.targets import Embedded, TargetError

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from cachelib import connect
 from runbook.drills.checkers import Account
+from runbook.drills.disks.kept import judge_kept, read_back
+from runbook.drills.disks.patience import await_true
 from runbook.drills.drill import Drill, Ground
 from runbook.drills.faults.disk import slow_fsync, small_disk
 from runbook.drills.faults.power import own_disk, power_cut
 from runbook.drills.faults.process import Outage, killed, stopped
-from runbook.drills.kept import judge_kept, read_back
-from runbook.drills.patience import await_true
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Ledger, Load, collector_off
 from runbook.targets import Embedded, TargetError

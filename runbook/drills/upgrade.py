@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from runbook.drills.crossing import BASE, BEHIND, COMMANDS, NOVEL, SNAPSHOT, Crossing, cross, write_files
+from runbook.drills.backups.crossing import BASE, BEHIND, COMMANDS, NOVEL, SNAPSHOT, Crossing, cross, write_files
 from runbook.drills.drill import Drill, Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.targets import Embedded, Engine

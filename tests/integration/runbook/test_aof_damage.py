@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from cachelib import Client, connect
-from runbook.drills.aof_cases import Kind, cases
 from runbook.drills.aof_damage import try_case, write_original
-from runbook.drills.aof_judging import judge_outcomes
-from runbook.drills.check_aof import find_check_aof
+from runbook.drills.damage.cases import Kind, cases
+from runbook.drills.damage.check_aof import find_check_aof
+from runbook.drills.damage.judging import judge_outcomes
+from runbook.drills.damage.manifest import problems_of_set
 from runbook.drills.drill import Ground
 from runbook.drills.faults.files import digest_of_files
-from runbook.drills.manifest import problems_of_set
 from runbook.drills.undo import UndoLog
 from runbook.evidence import Verdict
 from runbook.targets import Embedded

@@ -9,12 +9,12 @@ import pytest
 
 from cachelib import Client
 from runbook.drills import upgrade
-from runbook.drills.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.restoration import LEDGER, Content, content_of
+from runbook.drills.backups.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
+from runbook.drills.backups.variety import write_variety
 from runbook.drills.drill import Ground
-from runbook.drills.restoration import LEDGER, Content, content_of
-from runbook.drills.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
 from runbook.drills.undo import UndoLog
-from runbook.drills.variety import write_variety
 from runbook.evidence import Verdict
 from runbook.targets import Embedded, TargetError
 from runbook.targets.embedded import STORY_FLAGS

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from cachelib import Client, connect
+from runbook.drills.disks.recovery import reopen, rewrite, unwell
 from runbook.drills.faults import disk
 from runbook.drills.faults.disk import BentSync, failing_fsync, full, slow_fsync, small_disk
-from runbook.drills.recovery import reopen, rewrite, unwell
 from runbook.drills.safety import Refusal
 from runbook.drills.undo import UndoLog, heal, left_behind
 from runbook.targets import Embedded

@@ -2,7 +2,7 @@
 
 from cachelib import HealthReport, Reason
 from runbook.drills.checkers import Account, account
-from runbook.drills.spell import Spell
+from runbook.drills.disks.spell import Spell
 from runbook.load import History, Outcome, Record
 
 SECOND_NS = 1_000_000_000

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook.drills.backup import APPEND_ONLY_SET, SNAPSHOT, Backup
 from runbook.drills.backup_restore import judge_backups, judge_ignored, judge_spoiled, judge_switched
-from runbook.drills.restoration import Content, Restoration, Taken
+from runbook.drills.backups.backup import APPEND_ONLY_SET, SNAPSHOT, Backup
+from runbook.drills.backups.restoration import Content, Restoration, Taken
 from runbook.evidence import Verdict
 from runbook.load import History, Outcome, Record
 

@@ -6,7 +6,7 @@ import pytest
 
 from runbook.drills import disk_full
 from runbook.drills.disk_full import judge_spells
-from runbook.drills.spell import Spell
+from runbook.drills.disks.spell import Spell
 from runbook.evidence import Finding, Verdict, verdict_of
 from tests.unit.runbook.drills.spells import lost, spell, write
 

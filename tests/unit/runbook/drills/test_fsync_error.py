@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from runbook.drills import fsync_error
+from runbook.drills.disks.spell import Spell
 from runbook.drills.fsync_error import judge_spells
-from runbook.drills.spell import Spell
 from runbook.evidence import Finding, Verdict, verdict_of
 from tests.unit.runbook.drills.spells import lost, spell, write
 

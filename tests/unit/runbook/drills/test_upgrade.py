@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from runbook.drills.crossing import BASE, SNAPSHOT, Crossing, State
+from runbook.drills.backups.crossing import BASE, SNAPSHOT, Crossing, State
 from runbook.drills.upgrade import CHANGED_CLAIM, judge_back, judge_control, judge_refused, judge_up, version_of
 from runbook.evidence import Verdict, verdict_of
 from runbook.targets import Engine

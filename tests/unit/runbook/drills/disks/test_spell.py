@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from runbook.drills.kept import judge_kept
-from runbook.drills.recovery import unwell
-from runbook.drills.spell import judge_lost, judge_reads, judge_recovery, judge_refusals
+from runbook.drills.disks.kept import judge_kept
+from runbook.drills.disks.recovery import unwell
+from runbook.drills.disks.spell import judge_lost, judge_reads, judge_recovery, judge_refusals
 from runbook.evidence import Finding, Verdict
 from runbook.load import Outcome
 from tests.unit.runbook.drills.spells import MISCONF, SICK, WELL, lost, read, spell, write

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook.drills.manifest import Entry, manifest_of, problems_of_set, read_manifest
+from runbook.drills.damage.manifest import Entry, manifest_of, problems_of_set, read_manifest
 
 BASE, FIRST, SECOND = "appendonly.aof.2.base.rdb", "appendonly.aof.2.incr.aof", "appendonly.aof.3.incr.aof"
 OLD = "appendonly.aof.1.incr.aof"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cachelib import Client, HealthReport, Reason
 from runbook.drills.checkers import Account
-from runbook.drills.patience import await_true
+from runbook.drills.disks.patience import await_true
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Operation, Outcome, Record
 from runbook.targets.embedded import STORY_FLAGS

@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from runbook.drills.aof_file import Role, read_aof
+from runbook.drills.damage.aof_file import Role, read_aof
+from runbook.drills.damage.manifest import DIRECTORY, NAME
 from runbook.drills.faults.files import cut, overwrite
-from runbook.drills.manifest import DIRECTORY, NAME
 
 # More than the last command, of which the server might skip what is changed; up to a sector.
 ZEROED_BYTES = 16, 512

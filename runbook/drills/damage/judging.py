@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from runbook.drills.aof_cases import CUT_OFF, REWRITTEN, Kind
-from runbook.drills.check_aof import MISSING, Report
+from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Kind
+from runbook.drills.damage.check_aof import MISSING, Report
 from runbook.drills.digest import combined
 from runbook.evidence import Finding, Measurement, Verdict, judge
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cachelib import connect
-from runbook.drills.backup import PATIENCE_S, Backup, administering
+from runbook.drills.backups.backup import PATIENCE_S, Backup, administering
 from runbook.drills.checkers import account
 from runbook.drills.digest import digest_of
 from runbook.load import History, Outcome, Record

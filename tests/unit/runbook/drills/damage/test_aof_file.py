@@ -2,7 +2,7 @@
 
 import pytest
 
-from runbook.drills.aof_file import Role, Unit, read_aof
+from runbook.drills.damage.aof_file import Role, Unit, read_aof
 
 SELECT = b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"
 SET = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$12\r\nhello\r\nworld\r\n"

@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from runbook.drills.patience import await_true
+from runbook.drills.disks.patience import await_true
 
 FREE_SPACE = "make room on the disk, and wait a second"
 REWRITE = "BGREWRITEAOF, if INFO says aof_last_bgrewrite_status:err"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from runbook.drills.aof_cases import CUT_OFF, REWRITTEN, Kind
-from runbook.drills.aof_judging import CLAIMS, Outcome, judge_original, judge_outcomes
-from runbook.drills.check_aof import Report
+from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Kind
+from runbook.drills.damage.check_aof import Report
+from runbook.drills.damage.judging import CLAIMS, Outcome, judge_original, judge_outcomes
 from runbook.evidence import Finding, Verdict
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL

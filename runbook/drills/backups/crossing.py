@@ -10,10 +10,10 @@ from pathlib import Path
 import redis
 
 from cachelib import Client
-from runbook.drills.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, await_rewritten, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, await_rewritten, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.restoration import last_words
+from runbook.drills.backups.variety import write_variety
 from runbook.drills.digest import digest_of
-from runbook.drills.restoration import last_words
-from runbook.drills.variety import write_variety
 from runbook.targets import Embedded, TargetError
 from runbook.targets.embedded import STORY_FLAGS
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook.drills.backup import APPEND_ONLY_SET, FOLDER_NAME, Backup, administering, await_that
+from runbook.drills.backups.backup import APPEND_ONLY_SET, FOLDER_NAME, Backup, administering, await_that
 from runbook.targets import Embedded
 
 # How an append to the ledger begins in the file.
