@@ -25,6 +25,7 @@ from runbook.evidence import Finding, Measurement, RunFolder, Verdict, combine, 
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
+from runbook.load.journal import PREFIX, read_journal
 from runbook.notebooks import UsageError
 from runbook.tether import tethered
 
@@ -172,6 +173,8 @@ def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], pr
                 progress(name, f"{done.broken}: healing")
             _end(worker.process)
             _conclude(done, worker, environ)
+        if done.broken:
+            _keep_unfinished(Path(scratch), folder, name)
         for healed in heal(state):
             progress(name, f"healed what it left: {healed}")
     done.took_s = time.monotonic() - began_s
@@ -253,6 +256,16 @@ def _conclude(done: Done, worker: _Watched, environ: Mapping[str, str]) -> None:
         complaint = worker.complaints.read().strip().splitlines()
         said = complaint[-1] if complaint else "it said nothing"
         done.broken = str(redact(f"it ended with status {worker.process.returncode}: {said}", secrets_of(environ)))
+
+
+def _keep_unfinished(scratch: Path, folder: RunFolder, name: str) -> None:
+    """Take what a drill that did not come to its end had recorded into the evidence."""
+    # Not at the top: pandas takes its time, and the drill should begin first.
+    from runbook.report.frame import frame
+
+    for number, path in enumerate(sorted(scratch.glob(f"{PREFIX}*")), 1):
+        with contextlib.suppress(FileNotFoundError):
+            folder.write_gzip(f"samples-{name}-unfinished-{number}.csv.gz", frame(read_journal(path)).to_csv(index=False))
 
 
 def _finding(data: Mapping[str, Any]) -> Finding:

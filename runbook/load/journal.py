@@ -26,6 +26,8 @@ WINDOW_BYTES = 64 * 1024
 BLOCK_BYTES = 64 * 1024
 ENDED_BEFORE = "the recorder ended before the operation did"
 
+# Of the folder of a journal that nobody named; what a recorder that was killed has left is found by it.
+PREFIX = "runbook-journal-"
 _LANES = "lane-*.tsv"
 _FIELDS_BEFORE = 5
 _OUTCOMES = {str(outcome): outcome for outcome in Outcome}
@@ -198,7 +200,7 @@ class _Folder:
 
     def __init__(self, path: Path | None) -> None:
         if path is None:
-            self.path = Path(tempfile.mkdtemp(prefix="runbook-journal-"))
+            self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
             weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
         else:
             self.path = path

@@ -164,10 +164,12 @@ class TestRefused:
 class TestBroken:
     def test_ctrl_c_heals_keeps_what_was_found_and_says_so(self, ground: Ground) -> None:
         with ground.running("drill", "stop", "power-loss", until="cut 1") as process:
+            _await(lambda: bool(list(ground.scratch.glob("runbook-drill-*/runbook-journal-*/lane-*"))))  # the load has begun
             process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "interrupted: healing" in output
+        assert list(ground.runs.glob("*-drill/samples-power-loss-unfinished-*.csv.gz"))
         assert ground.left == []
         result = ground.result()
         assert [(drill["name"], drill["verdict"], drill["broken"]) for drill in result["drills"]] == [
