@@ -111,14 +111,8 @@ def birth_of(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _end_process(pid: int, born: int) -> None:
-    """End a process, stopped or not, if it is still the same."""
-    if birth_of(pid) == born:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 def _resume_process(pid: int, born: int) -> None:
+    """Let a process go on, if it is still the same."""
     if birth_of(pid) == born:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
@@ -159,7 +153,6 @@ def _remove_control_group(path: str) -> None:
 
 
 UNDO: dict[str, Callable[..., None]] = {
-    "process": _end_process,
     "stopped process": _resume_process,
     "mount": unmount,
     "folder": _remove_folder,

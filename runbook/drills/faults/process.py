@@ -1,6 +1,7 @@
 """Ends the server's process, proves that it ended, and starts it again on what it left."""
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -8,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cachelib import CacheError, Config, connect, deadline
-from runbook.targets import Pausable, Restartable, Target
+from runbook.drills.undo import UndoLog, birth_of, state_folder
+from runbook.targets import Local, Pausable, Restartable, Target
 
 # A server that goes on answers within that time, and one that was stopped doesn't after it either.
 ANSWER_S = 0.5
@@ -62,15 +64,20 @@ def paused(target: Target) -> Iterator[Outage]:
     assert isinstance(target, Pausable)
     before = run_id(target.config)
     outage = Outage("SIGSTOP", broken_ns=time.monotonic_ns())
-    target.pause()
-    try:
-        outage.down_ns = time.monotonic_ns()
-        if _answers(target.config):
-            outage.doubts += ("it still answered after it was stopped",)
-        yield outage
-    finally:
-        target.resume()
-        outage.ready_ns = time.monotonic_ns()
+    healing = contextlib.ExitStack()
+    if isinstance(target, Local) and target.pid:  # one in a container would stay silent if we died
+        undo = UndoLog(state_folder(os.environ))
+        healing.enter_context(undo.undoing("stopped process", pid=target.pid, born=birth_of(target.pid)))
+    with healing:
+        target.pause()
+        try:
+            outage.down_ns = time.monotonic_ns()
+            if _answers(target.config):
+                outage.doubts += ("it still answered after it was stopped",)
+            yield outage
+        finally:
+            target.resume()
+            outage.ready_ns = time.monotonic_ns()
     if run_id(target.config) != before:
         outage.doubts += ("another server process answers than before",)
 
