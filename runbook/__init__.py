@@ -23,14 +23,25 @@ if TYPE_CHECKING:
     from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
     from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
     from runbook.report.plots import cuts, ratios, recovery, timeline
-    from runbook.report.tables import account_table, cuts_table, findings_table, lost_replies_table, returns_table, speed_table, steps_table
+    from runbook.report.tables import (
+        account_table,
+        cuts_table,
+        damage_table,
+        findings_table,
+        lost_replies_table,
+        returns_table,
+        speed_table,
+        steps_table,
+    )
     from runbook.session import open  # noqa: A004
 
 __all__ = [
     "account_table",
+    "aof_damage",
     "connections",
     "cuts",
     "cuts_table",
+    "damage_table",
     "deployment",
     "findings_table",
     "heat_map",
@@ -62,9 +73,11 @@ __all__ = [
 
 _HOMES = {
     "account_table": "runbook.report.tables",
+    "aof_damage": "runbook.drills",
     "connections": "runbook.drills",
     "cuts": "runbook.report.plots",
     "cuts_table": "runbook.report.tables",
+    "damage_table": "runbook.report.tables",
     "deployment": "runbook.drills",
     "findings_table": "runbook.report.tables",
     "heat_map": "runbook.report.latency_plots",

@@ -7,6 +7,7 @@ digest over all keys after the load. Damage and repair are done to copies; the o
 import shutil
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cachelib import connect
@@ -18,6 +19,7 @@ from runbook.drills.digest import digests_of
 from runbook.drills.drill import FULL, QUICK, Drill, Ground
 from runbook.drills.faults.files import damaged_copy, digest_of_files
 from runbook.evidence import Finding
+from runbook.load import History
 from runbook.targets import Embedded, TargetError
 
 ITEMS = 300  # in the base, and as many in the increment
@@ -25,7 +27,25 @@ EACH = {QUICK: 1, FULL: 6}
 MANIFEST = f"{NAME}.manifest"
 
 
-def _perform(ground: Ground) -> Sequence[Finding]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of each case, and what is concluded from that."""
+
+    outcomes: tuple[Outcome, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def histories(self) -> dict[str, History]:
+        """None: what counts is what the files hold."""
+        return {}
+
+
+def drill(ground: Ground) -> Result:
+    """Damage copies of a set of files in each way, `ground.times` of them by cutting it off, and look who notices.
+
+    Raises:
+        TargetError: the server that writes the original did not start.
+    """
     original = write_original(ground)
     before = digest_of_files(original.folder)
     tool = find_check_aof(ground.environ, ground.folder)
@@ -35,10 +55,12 @@ def _perform(ground: Ground) -> Sequence[Finding]:
         if number % 10 == 1:
             ground.say(f"case {number} of {len(todo)}: {case.kind}")
         outcomes.append(try_case(ground, original, case, tool))
-    return [
-        *judge_outcomes(outcomes, original.written, has_tool=tool is not None),
-        judge_original(before, digest_of_files(original.folder)),
-    ]
+    findings = judge_outcomes(outcomes, original.written, has_tool=tool is not None)
+    return Result(tuple(outcomes), (*findings, judge_original(before, digest_of_files(original.folder))))
+
+
+def _perform(ground: Ground) -> Sequence[Finding]:
+    return drill(ground).findings
 
 
 def write_original(ground: Ground) -> Original:

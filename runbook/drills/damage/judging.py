@@ -11,6 +11,7 @@ from runbook.drills.digest import combined
 from runbook.evidence import Finding, Measurement, Verdict, judge
 
 CRITERION = "I-4"
+TOLD = "Our checks tell of each start on other data than were written"
 UNTOUCHED = "All damage and repair leave the original as it was"
 
 Digests = Mapping[bytes, str]
@@ -187,7 +188,7 @@ CLAIMS = (
         _served,
     ),
     Claim(
-        "Our checks tell of each start on other data than were written",
+        TOLD,
         tuple(kind for kind in Kind if kind not in (Kind.NOTHING, Kind.SKIPPED)),
         _unnoticed,
     ),
