@@ -23,6 +23,8 @@ from runbook.targets import Contained, Embedded, Pausable, Restartable, Target
 
 # How late a caller may get its error after its deadline.
 GRACE_S = 0.05
+# How late the server's own clock may be, by which it decides to hold back no longer (`hz 10`).
+CLOCK_S = 0.1
 # Fewer writes on either side of the outage say nothing.
 FEWEST_WRITES = 100
 # By when a reply that the server had sent before it ended has been read.
@@ -176,7 +178,7 @@ def judge_result(
             Measurement("outcome unknown", found.unknown, "writes", found.attempted),
         )
         problems = list(found.corrupt)
-        if found.lost and (found.lost_window_s > FAULTS[fault].window_s or not FAULTS[fault].window_s):
+        if found.lost and (not FAULTS[fault].window_s or found.lost_window_s > FAULTS[fault].window_s + CLOCK_S):
             problems.insert(
                 0,
                 f"{len(found.lost)} of {found.acknowledged} acknowledged writes lost, over {found.lost_window_s:.2f} s, "

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runbook.drills.damage.check_aof import MISSING, find_check_aof
 from runbook.drills.faults.process import Outage, run_id
 from runbook.drills.undo import UndoError, UndoLog, unmount
 from runbook.targets import Embedded, TargetError
@@ -141,6 +142,8 @@ def power_cut(server: Embedded, disk: Disk, look: Callable[[Path], None] = lambd
 def modelled_cut(server: Embedded) -> Iterator[Outage]:
     """Kill a server, and cut its append-only file off where the kernel had not yet written it; start it again at the end of the block."""
     outage = Outage("modelled power cut", broken_ns=time.monotonic_ns())
+    if not _tells_dirty_from_clean(server.folder):
+        outage.doubts += (f"the file system of {server.folder} does not tell what is on disk: set TMPDIR to a folder on a disk",)
     server.pause()
     try:
         lengths = {path: first_dirty_byte(path) for path in append_only_files(server.folder)}
@@ -172,15 +175,16 @@ def start_or_repair(server: Embedded) -> str:
     except TargetError as error:
         if REFUSED not in str(error):
             raise
-    sizes = {path: path.stat().st_size for path in append_only_files(server.folder)}
-    manifest = next(server.folder.glob("appendonlydir/*.manifest"))
-    # The server's program is the checker too, by the name under which it is called.
-    command = ["redis-check-aof", "--fix", str(manifest)]
-    done = subprocess.run(command, executable=server.program, input="y\n", capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise TargetError(f"`redis-check-aof --fix` could not repair what the cut left: {done.stdout.strip().splitlines()[-1:]}")
+    tool = find_check_aof({**os.environ, "REDIS_SERVER": server.program}, server.folder)
+    if tool is None:
+        raise TargetError(f"the server refuses the file that the cut left, and {MISSING}")
+    cut_off = 0
+    for path in append_only_files(server.folder):
+        size = path.stat().st_size
+        if (report := tool.fix(path)).status:
+            raise TargetError(f"`redis-check-aof --fix` could not repair {path.name}, which the cut left: {report.said}")
+        cut_off += size - path.stat().st_size
     server.start()
-    cut_off = sum(size - path.stat().st_size for path, size in sizes.items())
     return f"the server refused its append-only file until `redis-check-aof --fix` had cut {cut_off} bytes off its end"
 
 
@@ -220,6 +224,18 @@ def first_dirty_byte(path: Path) -> int | None:
             else:
                 low = middle
         return low
+
+
+def _tells_dirty_from_clean(folder: Path) -> bool:
+    """Try whether a file that was just written is dirty, and one that was synced is clean; on a tmpfs neither need be."""
+    witness = folder / WITNESS
+    try:
+        _write(witness, synced=False)
+        dirty = first_dirty_byte(witness)
+        _write(witness, synced=True)
+        return dirty == 0 and first_dirty_byte(witness) is None
+    finally:
+        witness.unlink(missing_ok=True)
 
 
 def _dirty_pages(descriptor: int, begin: int, end: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,16 @@ class TestModel:
                 assert server.pid is None
             assert outage.doubts == ()
             assert _length(server) == kept
+
+    @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no tmpfs to try it on")
+    def test_where_nothing_is_ever_on_disk_it_doubts_itself(self) -> None:
+        with (
+            tempfile.TemporaryDirectory(dir="/dev/shm", prefix="runbook-") as folder,
+            Embedded(SERVER_ENVIRON, ALWAYS_SYNCED, parent=Path(folder)) as server,
+            modelled_cut(server) as outage,
+        ):
+            pass
+        assert "does not tell what is on disk" in outage.doubts[0]
 
 
 class TestRepair:
