@@ -29,7 +29,7 @@ WRITES_PER_S, WRITERS = 2000, 4
 BEFORE_S = 2.5
 # Who calls when the server is gone gives up soon: it comes back only after the accounting.
 DEADLINE_S = 0.5
-# How often it is looked whether a sync is under way. Where each takes D seconds, a cut costs 2 D + 1 at most, which are then the two promised.
+# How often it is looked whether a sync is under way. Where each takes D seconds, a cut costs 2 D + 1 at most: the two promised.
 LOOK_S, HEALTHY_SYNC_S = 0.05, 0.5
 FEWEST_WRITES = 500
 POLICIES = ("everysec", "always", "no")

@@ -31,8 +31,10 @@ def check_ours(target: Target) -> None:
             reasons = [*_foreign_keys(client), *_replicas(client), *_foreign_clients(client)]
         except redis.RedisError as error:
             raise Refusal(f"the server can't be looked at ({error}): a drill would prove nothing") from error
-    if reasons := [*reasons, *problems_of(target)]:
+    if reasons:
         raise Refusal(f"this server is not ours to break: {'; '.join(reasons)}")
+    if problems := problems_of(target):  # which writes a key, and so comes after
+        raise Refusal(f"this server is not well, so that a drill would prove nothing: {'; '.join(problems)}")
 
 
 def problems_of(target: Target) -> list[str]:

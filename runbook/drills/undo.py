@@ -1,17 +1,18 @@
 """The ledger on disk of what drills have broken: written before they break it, so that `runbook heal` can undo it after a crash.
 
 What a drill breaks inside of its own process, such as a proxy, ends with it, and so does every server that is tethered to it. What outlives
-a process is written down here: a mount, a folder, a stopped process, a rule of the firewall.
+a process is written down here: a mount, a folder, a process, a control group.
 """
 
 import contextlib
-import itertools
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,7 @@ class UndoLog:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "undo"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._numbers = itertools.count()
-        self._owner = {"pid": os.getpid(), "born": birth_of(os.getpid())}
+        self._owner = {"pid": os.getpid(), "born": birth_of(os.getpid()), "boot": _boot(), "place": _place()}
 
     @contextlib.contextmanager
     def undoing(self, kind: str, **what: Any) -> Iterator[None]:
@@ -61,7 +61,7 @@ class UndoLog:
         Raises:
             UndoError: it could not be undone.
         """
-        path = self._folder / f"{self._owner['pid']}-{next(self._numbers):04d}.json"
+        path = self._folder / f"{uuid.uuid4().hex}.json"
         write_atomically(path, json.dumps({"owner": self._owner, "at_ns": time.monotonic_ns(), "kind": kind, "what": what}).encode())
         try:
             yield
@@ -76,7 +76,9 @@ def left_behind(folder: Path) -> list[Path]:
     for path in (folder / "undo").glob("*.json"):
         with contextlib.suppress(FileNotFoundError):
             entry = json.loads(path.read_text())
-            if birth_of(entry["owner"]["pid"]) != entry["owner"]["born"]:
+            owner = entry["owner"]
+            alive = owner["boot"] == _boot() and birth_of(owner["pid"]) == owner["born"]
+            if owner["place"] == _place() and not alive:
                 entries.append((-entry["at_ns"], path))
     return [path for _, path in sorted(entries)]
 
@@ -111,6 +113,25 @@ def birth_of(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
+def _boot() -> str:
+    """Name this boot of the host: process ids, and when processes were born, begin anew with each."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _place() -> str:
+    """Name the host, or the container: what is written down in a folder that several share is undone where it was done."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {os.readlink(namespace) if namespace.is_symlink() else ''}"
+
+
+def _end_process(pid: int, born: int) -> None:
+    """End a process, stopped or not, if it is still the same."""
+    if birth_of(pid) == born:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _resume_process(pid: int, born: int) -> None:
     """Let a process go on, if it is still the same."""
     if birth_of(pid) == born:
@@ -118,8 +139,14 @@ def _resume_process(pid: int, born: int) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+def _check_own(path: str) -> None:
+    if not Path(path).name.startswith(OWN_PREFIX):
+        raise UndoError(f"{path} is not named as what is ours: undo it by hand if it is")
+
+
 def unmount(path: str) -> None:
     """Unmount a folder; its loop device goes with it."""
+    _check_own(path)
     until_s = time.monotonic() + UNMOUNT_TIMEOUT_S
     while os.path.ismount(path):
         done = subprocess.run(["umount", path], capture_output=True, text=True, check=False)
@@ -130,8 +157,7 @@ def unmount(path: str) -> None:
 
 
 def _remove_folder(path: str) -> None:
-    if not Path(path).name.startswith(OWN_PREFIX):
-        raise UndoError(f"{path} does not look like a folder of ours: remove it by hand if it is")
+    _check_own(path)
     shutil.rmtree(path, ignore_errors=True)
     if os.path.exists(path):
         raise UndoError(f"{path} can't be removed as a whole: look what is mounted there, or who owns it")
@@ -139,6 +165,7 @@ def _remove_folder(path: str) -> None:
 
 def _remove_control_group(path: str) -> None:
     """Remove a control group; what still runs in it, which we put there, is ended."""
+    _check_own(path)
     procs = Path(path) / "cgroup.procs"
     until_s = time.monotonic() + UNMOUNT_TIMEOUT_S
     while procs.exists():
@@ -153,6 +180,7 @@ def _remove_control_group(path: str) -> None:
 
 
 UNDO: dict[str, Callable[..., None]] = {
+    "process": _end_process,
     "stopped process": _resume_process,
     "mount": unmount,
     "folder": _remove_folder,

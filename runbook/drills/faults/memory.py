@@ -33,8 +33,7 @@ def out_of_memory(target: Target) -> Iterator[Outage]:
 
         def exhaust() -> int:
             (group / "cgroup.procs").write_text(str(target.pid))
-            limit_bytes = _resident_bytes(target) + ROOM_BYTES
-            (group / ("memory.max" if _is_second_version() else "memory.limit_in_bytes")).write_text(str(limit_bytes))
+            _bound(group, _resident_bytes(target) + ROOM_BYTES)
             return _fill(target, prefix)
 
         with ended(target, "out-of-memory", end=exhaust, status=-signal.SIGKILL, heal=target.start) as outage:
@@ -71,6 +70,15 @@ def _memory_group() -> Iterator[Path]:
                 f"no control group can be made under {root} ({error.strerror}): run it as root, on the host itself"
             ) from error
         yield path
+
+
+def _bound(group: Path, limit_bytes: int) -> None:
+    """Bound the memory of a group, and its swap, into which it would escape otherwise; a kernel that counts no swap has no such file."""
+    second = _is_second_version()
+    (group / ("memory.max" if second else "memory.limit_in_bytes")).write_text(str(limit_bytes))
+    swap = group / ("memory.swap.max" if second else "memory.memsw.limit_in_bytes")
+    if swap.exists():
+        swap.write_text("0" if second else str(limit_bytes))
 
 
 def _is_second_version() -> bool:

@@ -84,7 +84,7 @@ def own_disk(undo: UndoLog, folder: Path, size_mib: int = DISK_MIB) -> Iterator[
     for program in ("mkfs.ext4", "mount"):
         if not shutil.which(program):
             raise TargetError(f"{program} is not installed: install e2fsprogs and mount")
-    disk = Disk(folder / "disk.img", folder / "disk")
+    disk = Disk(folder / "disk.img", folder / "runbook-disk")
     disk.mount_point.mkdir()
     with disk.image.open("wb") as image:
         image.truncate(size_mib * 1024 * 1024)

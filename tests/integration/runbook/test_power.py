@@ -76,7 +76,7 @@ class TestTrueCut:
         with pytest.raises(RuntimeError):
             crash()
         assert mounted == [True]
-        assert not os.path.ismount(tmp_path / "disk")
+        assert not os.path.ismount(tmp_path / "runbook-disk")
         assert list((tmp_path / "state" / "undo").iterdir()) == []
 
 
