@@ -99,7 +99,7 @@ def own_disk(undo: UndoLog, folder: Path, size_mib: int = DISK_MIB) -> Iterator[
 
 
 @contextlib.contextmanager
-def power_cut(server: Embedded, disk: Disk, look: Callable[[Path], None] = lambda folder: None) -> Iterator[Outage]:
+def power_cut(server: Embedded, disk: Disk, look: Callable[[Path], object] = lambda folder: None) -> Iterator[Outage]:
     """Cut the power of a server and of the disk on which its folder lies; at the end of the block both are back.
 
     Args:
@@ -188,17 +188,23 @@ def start_or_repair(server: Embedded) -> str:
     return f"the server refused its append-only file until `redis-check-aof --fix` had cut {cut_off} bytes off its end"
 
 
-def copy_as_cut(folder: Path, copy: Path) -> None:
+def copy_as_cut(folder: Path, copy: Path) -> bool:
     """Copy a stopped server's folder, as the model says that a cut would leave it.
+
+    Returns:
+        Whether the model speaks of one moment: a sync that was under way when the server was stopped goes on in the kernel.
 
     Raises:
         TargetError: the kernel does not tell which pages are dirty.
     """
-    lengths = {path.relative_to(folder): first_dirty_byte(path) for path in append_only_files(folder)}
+    files = append_only_files(folder)
+    lengths = {path.relative_to(folder): first_dirty_byte(path) for path in files}
+    writing = any(map(_is_being_written, files))
     shutil.copytree(folder, copy)
     for name, length in lengths.items():
         if length is not None:
             os.truncate(copy / name, length)
+    return not writing and lengths == {path.relative_to(folder): first_dirty_byte(path) for path in files}
 
 
 def append_only_files(folder: Path) -> list[Path]:
@@ -214,12 +220,12 @@ def first_dirty_byte(path: Path) -> int | None:
     """
     with path.open("r+b") as file:
         low, high = 0, os.fstat(file.fileno()).st_size
-        if not _dirty_pages(file.fileno(), low, high):
+        if not _unwritten(file.fileno(), low, high):
             return None
         while high - low > PAGE_BYTES:  # the first one lies in [low, high)
             middle = low + (high - low) // 2 // PAGE_BYTES * PAGE_BYTES
             middle = max(middle, low + PAGE_BYTES)
-            if _dirty_pages(file.fileno(), low, middle):
+            if _unwritten(file.fileno(), low, middle):
                 high = middle
             else:
                 low = middle
@@ -238,15 +244,26 @@ def _tells_dirty_from_clean(folder: Path) -> bool:
         witness.unlink(missing_ok=True)
 
 
-def _dirty_pages(descriptor: int, begin: int, end: int) -> int:
+def _unwritten(descriptor: int, begin: int, end: int) -> int:
+    return sum(_pages(descriptor, begin, end))
+
+
+def _is_being_written(path: Path) -> bool:
+    with path.open("rb") as file:
+        _, writeback = _pages(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        return writeback > 0
+
+
+def _pages(descriptor: int, begin: int, end: int) -> tuple[int, int]:
+    """Count the pages of a file that are dirty, and those that are being written to the disk."""
     span, counts = (ctypes.c_uint64 * 2)(begin, end - begin), (ctypes.c_uint64 * 5)()
     if begin == end:
-        return 0
+        return 0, 0
     libc = ctypes.CDLL(None, use_errno=True)
     if platform.system() != "Linux" or libc.syscall(CACHESTAT, descriptor, ctypes.byref(span), ctypes.byref(counts), 0):
         raise TargetError(f"this kernel does not tell which pages are on disk ({os.strerror(ctypes.get_errno())}): it takes Linux 6.5")
     _, dirty, writeback, _, _ = counts
-    return int(dirty + writeback)
+    return int(dirty), int(writeback)
 
 
 def _remount(disk: Disk) -> None:

@@ -98,6 +98,16 @@ def test_a_model_that_is_more_than_a_page_off_is_told() -> None:
     assert "at the most 51 writes" in finding.reason
 
 
+def test_cuts_in_which_a_sync_went_on_are_not_compared() -> None:
+    cuts = {"everysec": [_cut("everysec", 900), _cut("everysec", 900, model_lost=None)]}
+    assert [each.value for each in _judge(**cuts)[AGREES].measured if "not compared" in each.name] == [1]
+
+
+def test_no_cut_to_compare_is_no_agreement() -> None:
+    none = {policy: [_cut(policy, lost, model_lost=None)] for policy, lost in (("everysec", 900), ("always", 0), ("no", WRITES))}
+    assert _judge(**none)[AGREES].verdict is INCONCLUSIVE
+
+
 def test_a_modelled_cut_claims_no_agreement_with_itself() -> None:
     cuts = {policy: [_cut(policy, lost, model_lost=None)] for policy, lost in (("everysec", 900), ("always", 0), ("no", WRITES))}
     findings = judge_cuts(cuts, "modelled, since only root may mount a disk")
