@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runbook.drilling import Done, Order, exclusive, perform
+from runbook.drilling import Done, Order, perform
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.drill import PROFILES, QUICK
+from runbook.drills.safety import exclusive
 from runbook.drills.undo import heal, left_behind, state_folder
 from runbook.evidence.store import PAGE, write_atomically
 from runbook.notebooks import UsageError
@@ -52,17 +53,21 @@ def perform_command(orders: Sequence[Order], options: argparse.Namespace, enviro
     """Do what was ordered, print what was found, and return both that and the run folder.
 
     Raises:
+        Refusal: another drill is at work, or has left something behind.
         UsageError: the target asks for a confirmation, and there is none that fits.
     """
     state = state_folder(environ)
-    if options.target != "embedded" and any(order.target in order.drill.targets for order in orders):  # the others do nothing
-        _check_confirmation(state, orders, options.confirm)
+    needs_confirmation = options.target != "embedded" and any(order.target in order.drill.targets for order in orders)
     began_s = time.monotonic()
 
     def show(name: str, what: str) -> None:
         print(f"{time.monotonic() - began_s:6.1f} s  {name:20s} {what}", flush=True)
 
-    done, folder = perform(orders, options.runs, environ, show)
+    def permit() -> None:
+        if needs_confirmation:
+            _check_confirmation(state, orders, options.confirm)
+
+    done, folder = perform(orders, options.runs, environ, show, permit)
     print(results_text(done))
     return done, folder.path
 
@@ -95,7 +100,7 @@ def heal_command(environ: Mapping[str, str]) -> int:
     """Undo what drills that crashed have left behind; return of how many things.
 
     Raises:
-        UsageError: a drill is at work.
+        Refusal: a drill is at work.
         UndoError: something can't be undone.
     """
     state = state_folder(environ)

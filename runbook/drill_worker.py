@@ -20,12 +20,14 @@ from runbook.evidence import Finding, RunFolder, Verdict
 from runbook.load import History
 from runbook.targets import NotServing, TargetError
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(name: str) -> int:
     """Do the drill; 0 if it came to its end, which says nothing of the verdict."""
     # A shell ignores SIGINT for what it starts in the background, and that is inherited; SIGTERM should clean up as Ctrl-C does.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    for number in INTERRUPTS:
+        signal.signal(number, _interrupt_once)
     options = json.load(sys.stdin)
     drill, evidence = DRILLS[name], RunFolder(Path(options["evidence"]))
     ground = Ground(
@@ -47,6 +49,12 @@ def main(name: str) -> int:
         os._exit(130)
     _print({"findings": [asdict(finding) for finding in findings], "engine": asdict(ground.engine) if ground.engine else None})
     return 0
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    for each in INTERRUPTS:  # what heals now is not to be interrupted again
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _perform(drill: Drill, ground: Ground) -> list[Finding]:

@@ -4,9 +4,7 @@ Two at once are refused: a drill breaks what another one may rest on, and takes 
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import selectors
 import signal
 import subprocess
@@ -20,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from runbook.drills.drill import Drill
-from runbook.drills.undo import UndoLog, heal, left_behind, state_folder
+from runbook.drills.safety import check_healed, exclusive
+from runbook.drills.undo import UndoError, UndoLog, heal, left_behind, state_folder
 from runbook.evidence import Finding, Measurement, RunFolder, Verdict, combine, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
 from runbook.load.journal import PREFIX, read_journal
-from runbook.notebooks import UsageError
 from runbook.tether import tethered
 
 # How long a drill that was interrupted may take to heal; then it is killed, and healed from its ledger.
@@ -104,7 +102,9 @@ class _Watched:
     said: list[dict[str, Any]] = field(default_factory=list)
 
 
-def perform(orders: Sequence[Order], runs: Path, environ: Mapping[str, str], progress: Progress) -> tuple[list[Done], RunFolder]:
+def perform(
+    orders: Sequence[Order], runs: Path, environ: Mapping[str, str], progress: Progress, permit: Callable[[], None] = lambda: None
+) -> tuple[list[Done], RunFolder]:
     """Do drills in turn, and write down what they found, after each of them.
 
     Args:
@@ -112,75 +112,81 @@ def perform(orders: Sequence[Order], runs: Path, environ: Mapping[str, str], pro
         runs: folder of the evidence.
         environ: configuration of the client, choice of the server program, where the state is kept.
         progress: is told the drill's name and what it is about.
+        permit: asked when nothing else stands in the way; it raises what does.
 
     Returns:
-        What was done, also if the user interrupted it, and the run folder.
+        What was done, and the run folder; less than was ordered if the user interrupted it, or if something could not be healed.
 
     Raises:
-        UsageError: another drill is at work, or one that crashed has left something behind.
-        UndoError: what a drill has broken could not be undone.
+        Refusal: another drill is at work, or one that crashed has left something behind.
     """
     state = state_folder(environ)
     with exclusive(state, orders[0].drill.name):
-        if left := left_behind(state):
-            raise UsageError(f"a drill that crashed has left {len(left)} things behind: run `runbook heal` first")
+        check_healed(state)
+        permit()
         folder = RunFolder.create(runs, "drill", environ)
         done: list[Done] = []
         began = datetime.now(UTC)
         for order in orders:
             done.append(_perform_one(order, folder, environ, progress))
             _write(folder, done, began)
-            if done[-1].interrupted:
+            if done[-1].interrupted or left_behind(state):
                 break
         return done, folder
-
-
-@contextlib.contextmanager
-def exclusive(state: Path, name: str) -> Iterator[None]:
-    """Keep other drills of this user from beginning during the block.
-
-    Raises:
-        UsageError: one is at work.
-    """
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "drill.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise UsageError(f"another drill is at work ({lock.read().strip()}): wait for its end, or interrupt it") from None
-        lock.truncate(0)
-        lock.write(f"{name}, pid {os.getpid()}")
-        lock.flush()
-        yield
-        lock.truncate(0)
 
 
 def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], progress: Progress) -> Done:
     name, state = order.drill.name, state_folder(environ)
     progress(name, f"on {order.target}, {order.effective_times} ×, at most {order.limit_s:g} s")
     began_s, done = time.monotonic(), Done(order)
-    log = UndoLog(state)
-    with tempfile.TemporaryDirectory(prefix="runbook-drill-", ignore_cleanup_errors=True) as scratch, log.undoing("folder", path=scratch):
-        with _working(order, Path(scratch), folder, environ) as worker:
-            try:
-                _follow(worker, order, progress, began_s + order.limit_s)
-            except KeyboardInterrupt:
-                done.interrupted, done.broken = True, "it was interrupted"
-                progress(name, "interrupted: healing")
-            except TimeoutError:
-                done.broken = f"the watchdog ended it after {order.limit_s:g} s"
-                progress(name, f"{done.broken}: healing")
-            _end(worker.process)
-            _conclude(done, worker, environ)
-        if done.broken:
-            _keep_unfinished(Path(scratch), folder, name)
-        for healed in heal(state):
-            progress(name, f"healed what it left: {healed}")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="runbook-drill-", ignore_cleanup_errors=True) as scratch,
+            UndoLog(state).undoing("folder", path=scratch),
+        ):
+            _watch(order, done, Path(scratch), folder, environ, progress)
+            with _undisturbed(progress, name):
+                if done.broken:
+                    _keep_unfinished(Path(scratch), folder, name)
+                for healed in heal(state):
+                    progress(name, f"healed what it left: {healed}")
+    except UndoError as error:
+        done.broken = f"{done.broken}; {error}" if done.broken else str(error)
     done.took_s = time.monotonic() - began_s
     named = f", {done.known} known failures of the server itself" if done.known else ""
     progress(name, f"BROKEN: {done.broken}" if done.broken else f"{done.verdict}{named}")
     return done
+
+
+def _watch(order: Order, done: Done, scratch: Path, folder: RunFolder, environ: Mapping[str, str], progress: Progress) -> None:
+    name = order.drill.name
+    with _working(order, scratch, folder, environ) as worker:
+        try:
+            _follow(worker, order, progress, time.monotonic() + order.limit_s, secrets_of(environ))
+        except KeyboardInterrupt:
+            done.interrupted, done.broken = True, "it was interrupted"
+            progress(name, "interrupted: healing")
+        except TimeoutError:
+            done.broken = f"the watchdog ended it after {order.limit_s:g} s"
+            progress(name, f"{done.broken}: healing")
+        with _undisturbed(progress, name):
+            _end(worker.process)
+            _conclude(done, worker, folder, environ)
+
+
+@contextlib.contextmanager
+def _undisturbed(progress: Progress, name: str) -> Iterator[None]:
+    """Let no second Ctrl-C keep the block from its end."""
+
+    def refuse(number: int, frame: object) -> None:
+        progress(name, f"healing still, for {GRACE_S:g} s at most")
+
+    before = {number: signal.signal(number, refuse) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -213,7 +219,7 @@ def _working(order: Order, scratch: Path, folder: RunFolder, environ: Mapping[st
             process.stdout.close()
 
 
-def _follow(worker: _Watched, order: Order, progress: Progress, until_s: float) -> None:
+def _follow(worker: _Watched, order: Order, progress: Progress, until_s: float, secrets: tuple[str, ...]) -> None:
     """Follow a worker to its end.
 
     Raises:
@@ -230,7 +236,7 @@ def _follow(worker: _Watched, order: Order, progress: Progress, until_s: float) 
                 worker.process.wait()
                 return
             with contextlib.suppress(ValueError):  # something else that a library printed
-                event = json.loads(line)
+                event = redact(json.loads(line), secrets)
                 worker.said.append(event)
                 if "say" in event:
                     progress(order.drill.name, event["say"])
@@ -247,15 +253,16 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait()
 
 
-def _conclude(done: Done, worker: _Watched, environ: Mapping[str, str]) -> None:
+def _conclude(done: Done, worker: _Watched, folder: RunFolder, environ: Mapping[str, str]) -> None:
     found = next((event for event in reversed(worker.said) if "findings" in event), None)
-    if found:
+    if found and not worker.process.returncode:
         done.findings, done.engine = tuple(map(_finding, found["findings"])), found["engine"]
     elif not done.broken:
         worker.complaints.seek(0)
-        complaint = worker.complaints.read().strip().splitlines()
-        said = complaint[-1] if complaint else "it said nothing"
-        done.broken = str(redact(f"it ended with status {worker.process.returncode}: {said}", secrets_of(environ)))
+        complaint = str(redact(worker.complaints.read().strip(), secrets_of(environ)))
+        folder.write_text(f"{done.order.drill.name}.stderr", complaint + "\n")
+        said = complaint.splitlines()[-1] if complaint else "it said nothing"
+        done.broken = f"it ended with status {worker.process.returncode}: {said}"
 
 
 def _keep_unfinished(scratch: Path, folder: RunFolder, name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import redis
 
 from runbook.drills.drill import QUICK, Ground
+from runbook.drills.safety import exclusive
 from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
@@ -80,7 +81,7 @@ class Session:
     def __init__(self, name: str, target: Target, folder: RunFolder | None) -> None:
         self.name, self.target, self._folder = name, target, folder
         self.findings: list[Finding] = []
-        self._opened = contextlib.ExitStack()
+        self._opened, self._has_ground = contextlib.ExitStack(), False
         self._started = datetime.now(UTC)
         self._engine = _engine_of(target)
 
@@ -101,13 +102,19 @@ class Session:
     def ground(self, drill: str, *, times: int, seed: int = 1) -> Ground:
         """Hand out the ground for a drill that starts servers of its own: a private folder, and a ledger of what it breaks.
 
+        It waits until no other drill is at work, and keeps others from beginning until the verdict.
+
         Args:
             drill: its name, which its choices by chance depend on.
             times: how often its fault is to happen.
             seed: of those choices.
         """
         folder = Path(self._opened.enter_context(tempfile.TemporaryDirectory(prefix="runbook-ground-")))
-        undo = UndoLog(state_folder(os.environ))
+        state = state_folder(os.environ)
+        if not self._has_ground:
+            self._opened.enter_context(exclusive(state, self.name, wait=True))
+            self._has_ground = True
+        undo = UndoLog(state)
         self._opened.enter_context(undo.undoing("folder", path=str(folder)))
         return Ground(drill, os.environ, self.target.name, QUICK, times, seed, folder, undo, say=lambda what: None)
 

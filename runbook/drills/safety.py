@@ -1,10 +1,16 @@
 """What keeps a drill from harming: it refuses what is not ours, and what is not well before it begins."""
 
+import contextlib
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import redis
 
 from cachelib import connect, deadline
+from runbook.drills.undo import left_behind
 from runbook.targets import Target, TargetError
 
 # Every key that we ever write begins so.
@@ -18,6 +24,42 @@ MOST_KEYS_LOOKED_AT = 10_000
 
 class Refusal(TargetError):
     """A drill does not begin, since it could harm what is not ours, or could prove nothing; the message says why."""
+
+
+@contextlib.contextmanager
+def exclusive(state: Path, name: str, *, wait: bool = False) -> Iterator[None]:
+    """Keep other drills of this user from beginning during the block.
+
+    Args:
+        state: the folder of the state.
+        name: what is at work, for those who are refused.
+        wait: whether to wait for the end of another one.
+
+    Raises:
+        Refusal: another one is at work.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "drill.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            lock.seek(0)
+            raise Refusal(f"another drill is at work ({lock.read().strip()}): wait for its end, or interrupt it") from None
+        lock.truncate(0)
+        lock.write(f"{name}, pid {os.getpid()}")
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def check_healed(state: Path) -> None:
+    """Check that no drill that crashed has left anything behind.
+
+    Raises:
+        Refusal: one has.
+    """
+    if left := left_behind(state):
+        raise Refusal(f"a drill that crashed has left {len(left)} things behind: run `runbook heal` first")
 
 
 def check_ours(target: Target) -> None:

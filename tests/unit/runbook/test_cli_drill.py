@@ -22,6 +22,8 @@ class Performed(Exception):
 @pytest.fixture
 def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     def perform(*arguments: Any) -> None:
+        permit = arguments[-1]
+        permit()
         raise Performed
 
     monkeypatch.setattr(cli_drill, "perform", perform)
