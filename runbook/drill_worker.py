@@ -17,7 +17,7 @@ from runbook.drills.catalogue import DRILLS
 from runbook.drills.drill import Drill, Ground
 from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict
-from runbook.load import History
+from runbook.evidence.samples import as_csv
 from runbook.targets import NotServing, TargetError
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
@@ -40,7 +40,7 @@ def main(name: str) -> int:
         folder=Path(tempfile.gettempdir()),
         undo=UndoLog(state_folder(os.environ)),
         say=lambda what: _print({"say": what}),
-        keep=lambda what, history: _keep(evidence, f"{name}-{what}", history),
+        keep=lambda what, history: evidence.write_gzip(f"samples-{name}-{what}.csv.gz", as_csv(history)),
     )
     try:
         findings = _perform(drill, ground)
@@ -67,13 +67,6 @@ def _perform(drill: Drill, ground: Ground) -> list[Finding]:
         return [Finding("I-4", drill.promise, Verdict.FAIL, str(error)), *ground.findings]
     except TargetError as error:  # a refusal, or something that can't be done here
         return [Finding("I-4", drill.promise, Verdict.INCONCLUSIVE, str(error)), *ground.findings]
-
-
-def _keep(evidence: RunFolder, name: str, history: History) -> None:
-    # Not at the top: pandas takes its time, and the drill should begin first.
-    from runbook.report.frame import frame
-
-    evidence.write_gzip(f"samples-{name}.csv.gz", frame(history).to_csv(index=False))
 
 
 def _print(event: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from runbook.drills.safety import check_healed, exclusive
 from runbook.drills.undo import UndoError, UndoLog, heal, left_behind, state_folder
 from runbook.evidence import Finding, Measurement, RunFolder, Verdict, combine, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
+from runbook.evidence.samples import as_csv
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
 from runbook.load.journal import PREFIX, read_journal
@@ -267,12 +268,9 @@ def _conclude(done: Done, worker: _Watched, folder: RunFolder, environ: Mapping[
 
 def _keep_unfinished(scratch: Path, folder: RunFolder, name: str) -> None:
     """Take what a drill that did not come to its end had recorded into the evidence."""
-    # Not at the top: pandas takes its time, and the drill should begin first.
-    from runbook.report.frame import frame
-
     for number, path in enumerate(sorted(scratch.glob(f"{PREFIX}*")), 1):
         with contextlib.suppress(FileNotFoundError):
-            folder.write_gzip(f"samples-{name}-unfinished-{number}.csv.gz", frame(read_journal(path)).to_csv(index=False))
+            folder.write_gzip(f"samples-{name}-unfinished-{number}.csv.gz", as_csv(read_journal(path)))
 
 
 def _finding(data: Mapping[str, Any]) -> Finding:

@@ -17,11 +17,11 @@ from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict, verdict_of
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.notebook import VERDICT_MIME
+from runbook.evidence.samples import as_csv
 from runbook.evidence.store import SCHEMA_VERSION
 from runbook.load import History
 from runbook.load.offered import Offered
 from runbook.report.display import Bundle, Measured, Table
-from runbook.report.frame import frame
 from runbook.report.tables import findings_table
 from runbook.targets import Engine, Target, open_target
 
@@ -157,7 +157,7 @@ class Session:
 
     def _keep(self, name: str, history: History) -> None:
         if self._folder and len(history):
-            self._folder.write_gzip(f"samples-{name}.csv.gz", frame(history).to_csv(index=False))
+            self._folder.write_gzip(f"samples-{name}.csv.gz", as_csv(history))
 
     def _keep_load(self, name: str, offered: Offered) -> None:
         if self._folder:

@@ -76,7 +76,16 @@ class Ground:
             check_ours(target)
             self.engine = target.engine
             yield target
-            problems = problems_of(target)
+            self.check_steady(criterion, target)
+
+    def check_steady(self, criterion: str, target: Target) -> None:
+        """Look whether a server is well again when a drill is done with it, and take that for a finding; what is said once is not repeated.
+
+        Args:
+            criterion: for which the finding counts.
+            target: the server.
+        """
+        problems = problems_of(target)
         verdict = Verdict.FAIL if problems else Verdict.PASS
         if not any(finding.claim == STEADY_CLAIM and finding.verdict is verdict for finding in self.findings):
             self.findings.append(Finding(criterion, STEADY_CLAIM, verdict, "; ".join(problems)))

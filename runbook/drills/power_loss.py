@@ -112,6 +112,7 @@ def _cuts(ground: Ground, policy: str, times: int, disk: Disk | None) -> Iterato
         for number in range(1, times + 1):
             ground.say(f"{'cut' if disk else 'modelled cut'} {number} of {times}, appendfsync {policy}")
             yield _cut(ground, server, policy, BEFORE_S + chance.random(), disk)
+        ground.check_steady("I-4", server)
 
 
 def _cut(ground: Ground, server: Embedded, policy: str, before_s: float, disk: Disk | None) -> Cut:

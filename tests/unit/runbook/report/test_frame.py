@@ -22,8 +22,3 @@ def test_the_frame_of_an_empty_history_keeps_the_columns() -> None:
     table = frame(History([]))
     assert list(table.columns) == COLUMNS
     assert table.empty
-
-
-def test_samples_written_as_csv_can_be_read_by_a_person() -> None:
-    lines = frame(History([_record(100)])).to_csv(index=False).splitlines()
-    assert lines == [",".join(COLUMNS), "0,RPUSH,0:100,70,90,100,ok,"]
