@@ -5,11 +5,13 @@ Two at once are refused: a drill breaks what another one may rest on, and takes 
 
 import contextlib
 import json
+import os
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +32,8 @@ from runbook.tether import tethered
 
 # How long a drill that was interrupted may take to heal; then it is killed, and healed from its ledger.
 GRACE_S = 30.0
+# How often it is looked whether the user wants it to stop, and whether its time is over.
+LOOK_S = 0.2
 # How the claim of a negative control begins: that the drill sees a failure where there must be one.
 CONTROL = "Control: "
 
@@ -122,21 +126,21 @@ def perform(
         Refusal: another drill is at work, or one that crashed has left something behind.
     """
     state = state_folder(environ)
-    with exclusive(state, orders[0].drill.name):
+    with _stoppable() as stop, exclusive(state, orders[0].drill.name):
         check_healed(state)
         permit()
         folder = RunFolder.create(runs, "drill", environ)
         done: list[Done] = []
         began = datetime.now(UTC)
         for order in orders:
-            done.append(_perform_one(order, folder, environ, progress))
+            done.append(_perform_one(order, folder, environ, progress, stop))
             _write(folder, done, began)
             if done[-1].interrupted or left_behind(state):
                 break
         return done, folder
 
 
-def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], progress: Progress) -> Done:
+def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], progress: Progress, stop: threading.Event) -> Done:
     name, state = order.drill.name, state_folder(environ)
     progress(name, f"on {order.target}, {order.effective_times} ×, at most {order.limit_s:g} s")
     began_s, done = time.monotonic(), Done(order)
@@ -145,12 +149,11 @@ def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], pr
             tempfile.TemporaryDirectory(prefix="runbook-drill-", ignore_cleanup_errors=True) as scratch,
             UndoLog(state).undoing("folder", path=scratch),
         ):
-            _watch(order, done, Path(scratch), folder, environ, progress)
-            with _undisturbed(progress, name):
-                if done.broken:
-                    _keep_unfinished(Path(scratch), folder, name)
-                for healed in heal(state):
-                    progress(name, f"healed what it left: {healed}")
+            _watch(done, Path(scratch), folder, environ, progress, stop)
+            if done.broken:
+                _keep_unfinished(Path(scratch), folder, name)
+            for healed in heal(state):
+                progress(name, f"healed what it left: {healed}")
     except UndoError as error:
         done.broken = f"{done.broken}; {error}" if done.broken else str(error)
     done.took_s = time.monotonic() - began_s
@@ -159,32 +162,34 @@ def _perform_one(order: Order, folder: RunFolder, environ: Mapping[str, str], pr
     return done
 
 
-def _watch(order: Order, done: Done, scratch: Path, folder: RunFolder, environ: Mapping[str, str], progress: Progress) -> None:
-    name = order.drill.name
+def _watch(done: Done, scratch: Path, folder: RunFolder, environ: Mapping[str, str], progress: Progress, stop: threading.Event) -> None:
+    order, name = done.order, done.order.drill.name
     with _working(order, scratch, folder, environ) as worker:
         try:
-            _follow(worker, order, progress, time.monotonic() + order.limit_s, secrets_of(environ))
-        except KeyboardInterrupt:
-            done.interrupted, done.broken = True, "it was interrupted"
-            progress(name, "interrupted: healing")
+            done.interrupted = _follow(worker, order, progress, stop, secrets_of(environ))
+            if done.interrupted:
+                done.broken = "it was interrupted"
+                progress(name, "interrupted: healing")
         except TimeoutError:
             done.broken = f"the watchdog ended it after {order.limit_s:g} s"
             progress(name, f"{done.broken}: healing")
-        with _undisturbed(progress, name):
-            _end(worker.process)
-            _conclude(done, worker, folder, environ)
+        _end(worker.process)
+        _conclude(done, worker, folder, environ)
 
 
 @contextlib.contextmanager
-def _undisturbed(progress: Progress, name: str) -> Iterator[None]:
-    """Let no second Ctrl-C keep the block from its end."""
+def _stoppable() -> Iterator[threading.Event]:
+    """Turn Ctrl-C, and a CI's SIGTERM, into an event: it is heeded where a drill is followed, and interrupts nothing that heals."""
+    stop = threading.Event()
 
-    def refuse(number: int, frame: object) -> None:
-        progress(name, f"healing still, for {GRACE_S:g} s at most")
+    def heed(number: int, frame: object) -> None:
+        if stop.is_set():
+            os.write(2, b"runbook: it heals, and ends then\n")  # not print, which may be what was interrupted
+        stop.set()
 
-    before = {number: signal.signal(number, refuse) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -220,27 +225,31 @@ def _working(order: Order, scratch: Path, folder: RunFolder, environ: Mapping[st
             process.stdout.close()
 
 
-def _follow(worker: _Watched, order: Order, progress: Progress, until_s: float, secrets: tuple[str, ...]) -> None:
-    """Follow a worker to its end.
+def _follow(worker: _Watched, order: Order, progress: Progress, stop: threading.Event, secrets: tuple[str, ...]) -> bool:
+    """Follow a worker to its end, and return whether it is to be stopped before.
 
     Raises:
         TimeoutError: it takes too long.
     """
+    until_s = time.monotonic() + order.limit_s
     assert worker.process.stdout
     with selectors.DefaultSelector() as selector:
         selector.register(worker.process.stdout, selectors.EVENT_READ)
-        while True:
-            if not selector.select(max(0.0, until_s - time.monotonic())):
+        while not stop.is_set():
+            if time.monotonic() > until_s:
                 raise TimeoutError
+            if not selector.select(LOOK_S):
+                continue
             line = worker.process.stdout.readline()
             if not line:
                 worker.process.wait()
-                return
+                return False
             with contextlib.suppress(ValueError):  # something else that a library printed
                 event = redact(json.loads(line), secrets)
                 worker.said.append(event)
                 if "say" in event:
                     progress(order.drill.name, event["say"])
+    return True
 
 
 def _end(process: subprocess.Popen[str]) -> None:
