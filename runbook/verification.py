@@ -47,7 +47,7 @@ def criteria_text(verified: RunFolder) -> str:
     for criterion in result["criteria"]:
         if criterion["verdict"]:
             lines.append(f"{criterion['id']:5s} {criterion['verdict']:13s} {criterion['text']}")
-            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"])
+            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"] and not _is_known(finding))
             lines += [f"{'':19s} {reason}" for reason in reasons]
     for run in result["runs"]:
         if run["broken"]:
@@ -60,7 +60,8 @@ def findings_text(folder: RunFolder) -> str:
     result = folder.read_json(RESULT)
     lines = [""]
     for finding in result["findings"]:
-        lines.append(f"{finding['criterion']:5s} {finding['verdict']:13s} {finding['claim']}")
+        verdict = f"{finding['verdict']} (known)" if _is_known(finding) else finding["verdict"]
+        lines.append(f"{finding['criterion']:5s} {verdict:13s} {finding['claim']}")
         lines += [f"{'':19s} {finding['reason']}"] if finding["reason"] else []
     return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
 
@@ -73,10 +74,16 @@ def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> di
         for finding in result["findings"]
         if finding["criterion"] == name
     ]
-    verdict = combine(Verdict(finding["verdict"]) for finding in found) if found else None
+    decisive = [Verdict(finding["verdict"]) for finding in found if not _is_known(finding)]
+    verdict = combine(decisive) if decisive else None
     return {"id": name, "text": text, "verdict": verdict, "findings": found}
 
 
 def _common(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Take the circumstances from the first run that recorded them."""
     return {name: next((result[name] for result in results if result.get(name)), None) for name in ("engine", "host", "versions")}
+
+
+def _is_known(finding: Mapping[str, Any]) -> bool:
+    """Tell whether a finding that was read back is a documented failure of the server itself, as `Finding.is_known`."""
+    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL

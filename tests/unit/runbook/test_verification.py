@@ -1,0 +1,51 @@
+"""What a verification makes of its notebooks' findings; a documented failure of the server itself is told, and weighs nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook.evidence import RunFolder, Verdict
+from runbook.evidence.store import RESULT
+from runbook.execute import Run
+from runbook.notebooks import FOLDER, find_notebook
+from runbook.verification import conclude, criteria_text, findings_text
+
+KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
+OURS = {"claim": "We notice it", "verdict": "PASS", "reason": "", "known": ""}
+LOST = {"claim": "Nothing is lost", "verdict": "FAIL", "reason": "7 writes lost", "known": ""}
+
+
+def _verified(tmp_path: Path, *findings: dict[str, Any]) -> RunFolder:
+    folder = RunFolder.create(tmp_path, "persistence-drill", {})
+    found = [{"criterion": "I-4", "measured": [], **finding} for finding in findings]
+    names = ("title", "question", "broken", "engine", "host", "versions")
+    result = {"run": folder.name, "notebook": "persistence-drill", "verdict": "PASS", "duration_s": 1.0, "findings": found}
+    folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
+    run = Run(find_notebook("persistence-drill", FOLDER), folder, Verdict.PASS, "", {"I-4": Verdict.PASS}, False)
+    return conclude([run], "embedded", tmp_path, {})
+
+
+def _verdict_on(verified: RunFolder, criterion: str) -> str | None:
+    return next(each["verdict"] for each in verified.read_json(RESULT)["criteria"] if each["id"] == criterion)
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict"), [((OURS, KNOWN), "PASS"), ((OURS, KNOWN, LOST), "FAIL"), ((OURS,), "PASS"), ((KNOWN,), None)]
+)
+def test_a_criterion_is_decided_by_what_is_not_known_of_the_server(
+    tmp_path: Path, findings: tuple[dict[str, Any], ...], verdict: str | None
+) -> None:
+    assert _verdict_on(_verified(tmp_path, *findings), "I-4") == verdict
+
+
+def test_the_summary_gives_no_known_failure_for_a_reason(tmp_path: Path) -> None:
+    text = criteria_text(_verified(tmp_path, OURS, KNOWN, LOST))
+    assert "7 writes lost" in text
+    assert "1 of 1 loaded" not in text
+
+
+def test_a_notebooks_own_findings_name_it_as_known(tmp_path: Path) -> None:
+    _verified(tmp_path, KNOWN)
+    (path,) = tmp_path.glob("*-persistence-drill")
+    assert "FAIL (known)" in findings_text(RunFolder(path, {}))
