@@ -35,7 +35,7 @@ from runbook.drills.faults.limits import (
 from runbook.drills.persistence import GRACE_S
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Operation, Outcome, Record, Repeated, collector_off
-from runbook.load.canary import Canary, seconds, stalled_seconds
+from runbook.load.canary import Canary, stalled_seconds
 from runbook.targets import Target, TargetError
 
 KEY = "runbook:limits:key"
@@ -123,10 +123,6 @@ class Trial:
         spans_ns = [(reach.reached_ns, reach.relieved_ns) for reach in self.reaches]
         return [call for call in history if any(begin_ns <= call.sent_ns and call.done_ns <= end_ns for begin_ns, end_ns in spans_ns)]
 
-    def unexcused(self, calls: Sequence[Record]) -> list[Record]:
-        """Return those that ended with an error while the host did not stall."""
-        return [call for call in calls if call.outcome is not Outcome.OK and not seconds(call.sent_ns, call.done_ns) & self.stalled_s]
-
 
 def claims_of(name: str) -> dict[str, tuple[str, str]]:
     """Return what is claimed of one of `CASES`: criterion and words, by what it is about."""
@@ -149,17 +145,17 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
     )
 
     def endings() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        problem, measured = judge_endings(kinds, trial.stalled_s)
+        problem, untimed, measured = judge_endings(kinds, trial.stalled_s)
         met = trial.during(trial.meets)
         fitting = [call for call in met if (case.tells(call.error) if case.told else call.outcome is Outcome.OK)]
         what = "told so" if case.told else "served"
         measured += (Measurement(f"callers who met it and were {what}", len(fitting), "calls", len(met), "> 0"),)
         problems = [problem] if problem else []
-        if other := [call for call in trial.unexcused(met) if not case.tells(call.error)]:
+        if other := [call for call in met if call.outcome is not Outcome.OK and not case.tells(call.error)]:
             problems.append(f"{len(other)} calls were told something else, first {other[0].error}")
         if problems:
             return Verdict.FAIL, "; ".join(problems), measured
-        doubts = [*unproven, *([] if fitting else [f"no caller met it and was {what}"])]
+        doubts = [*unproven, *untimed, *([] if fitting else [f"no caller met it and was {what}"])]
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def others() -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -169,7 +165,7 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
             calls = trial.during(trial.histories[what])
             served = sum(call.outcome is Outcome.OK for call in calls)
             measured += (Measurement(f"{what} that went on", served, "calls", len(calls), f"≥ {FEWEST}"),)
-            if failed := trial.unexcused(calls):
+            if failed := [call for call in calls if call.outcome is not Outcome.OK]:
                 problems.append(f"{len(failed)} of {len(calls)} {what} failed, first with {failed[0].error}")
             if served < FEWEST:
                 doubts.append(f"only {served} {what} were made meanwhile")
@@ -214,11 +210,14 @@ def judge_writes(trials: Mapping[str, Trial]) -> Finding:
 
 
 def judge_control(error: str) -> Finding:
-    """Judge what redis-py says of its own pool when that is full, with the eyes that judge ours."""
+    """Judge what redis-py says of its own pool when that is full: its text, with the eyes that judge ours, and under our name for it."""
+    name, _, text = error.partition(": ")
 
     def says_nothing() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         measured = (Measurement("its error", error),)
-        told = not error or any(case.tells(error) for case in CASES.values())
+        if not name:
+            return Verdict.INCONCLUSIVE, "it gave no error", measured
+        told = CASES["the size of the pool"].tells(f"PoolExhausted: {text}")
         return (Verdict.INCONCLUSIVE, "it was taken for one that does", measured) if told else (Verdict.PASS, "", measured)
 
     return judge("I-6", "Control: what redis-py says of its own full pool is no error that says what to look at", says_nothing)

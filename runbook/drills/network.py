@@ -127,11 +127,11 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def in_time() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        problem, measured = judge_endings(kinds, trial.stalled_s)
+        problem, untimed, measured = judge_endings(kinds, trial.stalled_s)
         measured += (Measurement("impatient callers told that Redis is unavailable", told, "calls", len(looks)),)
         if problem:
             return Verdict.FAIL, problem, measured
-        doubts = [*unproven, *(["no impatient caller met it"] if case.told and not told else [])]
+        doubts = [*unproven, *untimed, *(["no impatient caller met it"] if case.told and not told else [])]
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def going_on() -> tuple[Verdict, str, tuple[Measurement, ...]]:
