@@ -17,7 +17,7 @@ import redis
 
 from cachelib import Client, check, connect
 from runbook.drills.checkers import Account
-from runbook.drills.disks.kept import judge_kept, read_back
+from runbook.drills.disks.kept import judge_kept, read_back, restart
 from runbook.drills.disks.patience import await_true
 from runbook.drills.disks.recovery import FREE_SPACE, REWRITE, VERIFY, await_well, rewrite
 from runbook.drills.disks.spell import (
@@ -33,11 +33,14 @@ from runbook.drills.disks.spell import (
     judge_reads,
     judge_recovery,
     judge_refusals,
+    known_end,
+    last_words,
+    spells_of,
 )
 from runbook.drills.drill import Drill, Ground
 from runbook.drills.faults.disk import FullDisk, full, small_disk
 from runbook.evidence import Finding, Measurement, Verdict, judge
-from runbook.load import Ledger, Load, Record, collector_off, run
+from runbook.load import Ledger, Load, Outcome, Record, collector_off, run
 from runbook.targets import Embedded
 from runbook.targets.embedded import STORY_FLAGS
 
@@ -87,13 +90,9 @@ class _Scene:
         )
         return writes, reads
 
-    def restart(self) -> int:
-        """End the server if it runs, and start it again; return when it had ended."""
-        if self.server.pid:
-            self.server.stop()
-        down_ns = time.monotonic_ns()
-        self.server.start()
-        return down_ns
+    def account(self, ground: Ground, name: str, down_ns: int) -> Account:
+        """Read the ledger in the end, and account for each append."""
+        return read_back(ground, name, self.client, self.key, self.load.history, down_ns)
 
 
 @contextlib.contextmanager
@@ -116,12 +115,7 @@ def _scene(ground: Ground, flags: tuple[str, ...]) -> Iterator[_Scene]:
 
 
 def _perform(ground: Ground) -> Sequence[Finding]:
-    spells: dict[str, list[Spell]] = {name: [] for name in CASES}
-    for number in range(1, ground.times + 1):
-        for name, case in CASES.items():
-            ground.say(f"round {number} of {ground.times}: {name}")
-            spells[name].append(case(ground, f"{name}-{number}"))
-    return judge_spells(**spells)
+    return judge_spells(**spells_of(ground, CASES))
 
 
 def _freed(ground: Ground, name: str) -> Spell:
@@ -139,7 +133,7 @@ def _freed(ground: Ground, name: str) -> Spell:
         left = rewrite(scene.client)
         time.sleep(AFTER_S)
         scene.loads.close()
-        account = _account(ground, name, scene, scene.restart())
+        account = scene.account(ground, name, restart(scene.server))
         writes, reads = scene.within(noticed_ns, fault.freed_ns)
     doubts += fault.doubts
     return Spell((account,), writes, reads, health, left=left, returned_s=returned_s, doubts=doubts)
@@ -157,8 +151,8 @@ def _killed(ground: Ground, name: str) -> Spell:
             reads = tuple(run(scene.client, Reading(STEADY_KEY), rate_per_s=READS_PER_S, workers=1, duration_s=AFTER_S))
         returned_s = scene.await_return(fault)
         left = await_well(scene.client, RETURN_TIMEOUT_S)
-        scene.restart()
-        account = _account(ground, name, scene, down_ns)
+        restart(scene.server)
+        account = scene.account(ground, name, down_ns)
     return Spell((account,), reads=reads, left=left, returned_s=returned_s, doubts=doubts + fault.doubts)
 
 
@@ -168,9 +162,10 @@ def _always(ground: Ground, name: str) -> Spell:
         with full(scene.disk) as fault:
             ended = await_true(lambda: scene.server.pid is None, NOTICE_TIMEOUT_S)
             scene.loads.close()
-        account = _account(ground, name, scene, scene.restart())
+        said = last_words(scene.server)
+        account = scene.account(ground, name, restart(scene.server))
         writes, reads = scene.within(fault.full_ns, fault.freed_ns)
-    return Spell((account,), writes, reads, survived=not ended, doubts=fault.doubts)
+    return Spell((account,), writes, reads, survived=not ended, last_words=said, doubts=fault.doubts)
 
 
 def _unsaved(ground: Ground, name: str) -> Spell:
@@ -179,14 +174,9 @@ def _unsaved(ground: Ground, name: str) -> Spell:
         with full(scene.disk) as fault:
             time.sleep(AFTER_S)
             scene.loads.close()
-        account = _account(ground, name, scene, scene.restart())
+        account = scene.account(ground, name, restart(scene.server))
         writes, reads = scene.within(fault.full_ns, fault.freed_ns)
     return Spell((account,), writes, reads, doubts=fault.doubts)
-
-
-def _account(ground: Ground, name: str, scene: _Scene, down_ns: int) -> Account:
-    ground.keep(name, scene.load.history)
-    return read_back(scene.client, scene.key, scene.load.history, down_ns)
 
 
 def _writes(client: Client) -> bool:
@@ -206,19 +196,23 @@ def judge_spells(freed: Sequence[Spell], killed: Sequence[Spell], always: Sequen
         judge_reads("I-6", READ, freed),
         judge_recovery("I-5", RETURNED, [*freed, *killed], by_itself=True),
         judge_kept("I-4", KEPT, accounts_of(freed), doubts_of(freed)),
-        judge_kept("AC-2", KILLED, accounts_of(killed), doubts_of(killed), window_s=BOUND_S),
+        judge_kept("AC-2", KILLED, accounts_of(killed), doubts_of(killed), windows_s=BOUND_S),
         judge_reads("I-6", READ_AGAIN, killed),
         judge_kept("I-4", ALWAYS_KEPT, accounts_of(always), doubts_of(always)),
-        judge_reads("I-6", ALWAYS_READ, always, known=ENDS),
+        known_end(judge_reads("I-6", ALWAYS_READ, always), ENDS, always),
         judge("I-6", UNREFUSED, lambda: _unrefused(unsaved)),
         judge_lost("I-4", LOST, unsaved),
     )
 
 
 def _unrefused(spells: Sequence[Spell]) -> tuple[Verdict, str, tuple[Measurement, ...]]:
-    found = judge_refusals("I-6", REFUSED, spells)
-    seen = found.verdict is Verdict.FAIL
-    return (Verdict.PASS if seen else Verdict.INCONCLUSIVE), "" if seen else "no write was found to be taken", found.measured
+    writes = [record for spell in spells for record in spell.writes]
+    taken = sum(record.outcome is Outcome.OK for record in writes)
+    measured = (Measurement("taken", taken, "writes", len(writes), "> 0"),)
+    doubts = doubts_of(spells)
+    if not taken or judge_refusals("I-6", REFUSED, spells).verdict is not Verdict.FAIL:
+        doubts.append("no write was found to be taken")
+    return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
 
 DRILL = Drill(

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import redis
 
 from cachelib import Client, check, connect
-from runbook.drills.checkers import Account
-from runbook.drills.disks.kept import judge_kept, read_back
+from runbook.drills.disks.kept import judge_kept, read_back, restart
 from runbook.drills.disks.patience import await_true
 from runbook.drills.disks.recovery import REOPEN, VERIFY, reopen
 from runbook.drills.disks.spell import (
@@ -28,10 +27,14 @@ from runbook.drills.disks.spell import (
     accounts_of,
     await_noticed,
     doubts_of,
+    is_refusal,
     judge_lost,
     judge_reads,
     judge_recovery,
     judge_refusals,
+    known_end,
+    last_words,
+    spells_of,
 )
 from runbook.drills.drill import Drill, Ground
 from runbook.drills.faults.disk import failing_fsync
@@ -65,12 +68,7 @@ ALWAYS_LIVES = "Under appendfsync always a failed fsync leaves the server servin
 
 
 def _perform(ground: Ground) -> Sequence[Finding]:
-    spells: dict[str, list[Spell]] = {name: [] for name in CASES}
-    for number in range(1, ground.times + 1):
-        for name, case in CASES.items():
-            ground.say(f"round {number} of {ground.times}: {name}")
-            spells[name].append(case(ground, f"{name}-{number}"))
-    return judge_spells(**spells)
+    return judge_spells(**spells_of(ground, CASES))
 
 
 def _once(ground: Ground, name: str) -> Spell:
@@ -78,7 +76,7 @@ def _once(ground: Ground, name: str) -> Spell:
     with _server(ground, STORY_FLAGS) as (server, client):
         key, later_key = _key(), _key()
         before = _append_many(client, key)
-        _restart(server)  # it ends with an fsync, so that none is due
+        restart(server)  # it ends with an fsync, so that none is due
         with failing_fsync(server, ground.folder, when="1") as fault:
             unsafe = _append(client, key, 0)
             doubts = await_noticed(client)
@@ -87,10 +85,10 @@ def _once(ground: Ground, name: str) -> Spell:
         late_writes, _ = _try(client, key, 1 + len(writes))
         left = reopen(client)
         after = _append_many(client, later_key)
-        down_ns = _restart(server)
+        down_ns = restart(server)
         during = History([*before, unsafe, *writes, *late_writes])
-        earlier = _account(ground, f"{name}-before", client, key, during, down_ns)
-        later = _account(ground, f"{name}-after", client, later_key, after, down_ns)
+        earlier = read_back(ground, f"{name}-before", client, key, during, down_ns)
+        later = read_back(ground, f"{name}-after", client, later_key, after, down_ns)
     return Spell((earlier, later), writes, reads, health, late_writes, left, doubts=doubts + fault.doubts)
 
 
@@ -109,7 +107,7 @@ def _sustained(ground: Ground, name: str) -> Spell:
                 early_left = reopen(client, EARLY_S)
             left = reopen(client)
             time.sleep(LOAD_S)
-        account = _account(ground, name, client, key, load.history, _restart(server))
+        account = read_back(ground, name, client, key, load.history, restart(server))
     return Spell((account,), writes, reads, health, left=left, early_left=early_left, doubts=doubts + fault.doubts)
 
 
@@ -122,7 +120,7 @@ def _half(ground: Ground, name: str) -> Spell:
         client.config_set("appendonly", "no")
         key = _key()
         history = _append_many(client, key)
-        account = _account(ground, name, client, key, history, _restart(server))
+        account = read_back(ground, name, client, key, history, restart(server))
     return Spell((account,), doubts=doubts + fault.doubts)
 
 
@@ -133,8 +131,9 @@ def _always(ground: Ground, name: str) -> Spell:
         key = _key()
         with failing_fsync(server, ground.folder, when=f"{first}+") as fault, collector_off(), _load(client, key) as load:
             ended = await_true(lambda: server.pid is None, NOTICE_TIMEOUT_S)
-        account = _account(ground, name, client, key, load.history, _restart(server))
-    return Spell((account,), survived=not ended, doubts=fault.doubts)
+        said = last_words(server)
+        account = read_back(ground, name, client, key, load.history, restart(server))
+    return Spell((account,), survived=not ended, last_words=said, doubts=fault.doubts)
 
 
 CASES: dict[str, Callable[[Ground, str], Spell]] = {"once": _once, "sustained": _sustained, "half": _half, "always": _always}
@@ -191,45 +190,35 @@ def _between(history: History, since_ns: int, until_ns: int) -> tuple[Record, ..
     return tuple(record for record in history if record.sent_ns > since_ns and record.done_ns < until_ns)
 
 
-def _restart(server: Embedded) -> int:
-    """End the server if it runs, and start it again; return when it had ended."""
-    if server.pid:
-        server.stop()
-    down_ns = time.monotonic_ns()
-    server.start()
-    return down_ns
-
-
-def _account(ground: Ground, name: str, client: Client, key: str, history: History, down_ns: int) -> Account:
-    ground.keep(name, history)
-    return read_back(client, key, history, down_ns)
-
-
 def judge_spells(once: Sequence[Spell], sustained: Sequence[Spell], half: Sequence[Spell], always: Sequence[Spell]) -> tuple[Finding, ...]:
     """Judge what was recorded, case by case: pure, so that its tests can hand it any spells."""
     everysec = [*once, *sustained]
     return (
         judge_refusals("I-6", REFUSED, everysec),
         judge_reads("I-6", READ, everysec),
-        judge("I-5", BY_ITSELF, lambda: _by_itself(once), known=LATCHES),
+        _by_itself(once),
         judge_recovery("I-5", RECOVERED, everysec, by_itself=False),
         judge_kept("I-4", KEPT, accounts_of(everysec), doubts_of(everysec)),
         judge_kept("I-4", ALWAYS_KEPT, accounts_of(always), doubts_of(always)),
-        judge("I-6", ALWAYS_LIVES, lambda: _lives(always), known=ENDS),
+        known_end(judge("I-6", ALWAYS_LIVES, lambda: _lives(always)), ENDS, always),
         judge("I-5", EARLY, lambda: _early(sustained)),
         judge_lost("I-4", HALF, half),
     )
 
 
-def _by_itself(spells: Sequence[Spell]) -> tuple[Verdict, str, tuple[Measurement, ...]]:
+def _by_itself(spells: Sequence[Spell]) -> Finding:
     writes = [record for spell in spells for record in spell.late_writes]
     refused = [record for record in writes if record.outcome is not Outcome.OK]
-    measured = (Measurement("still refused", len(refused), "writes", len(writes), "= 0"),)
-    if doubts := doubts_of(spells):
-        return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
-    if refused:
-        return Verdict.FAIL, f"{len(refused)} of {len(writes)} writes were still refused, first {refused[0].error}", measured
-    return (Verdict.PASS, "", measured) if writes else (Verdict.INCONCLUSIVE, "no write was tried", measured)
+
+    def check() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        measured = (Measurement("still refused", len(refused), "writes", len(writes), "= 0"),)
+        if doubts := doubts_of(spells):
+            return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
+        if refused:
+            return Verdict.FAIL, f"{len(refused)} of {len(writes)} writes were still refused, first {refused[0].error}", measured
+        return (Verdict.PASS, "", measured) if writes else (Verdict.INCONCLUSIVE, "no write was tried", measured)
+
+    return judge("I-5", BY_ITSELF, check, LATCHES if all(is_refusal(record) for record in refused) else "")
 
 
 def _lives(spells: Sequence[Spell]) -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -242,10 +231,14 @@ def _lives(spells: Sequence[Spell]) -> tuple[Verdict, str, tuple[Measurement, ..
 
 
 def _early(spells: Sequence[Spell]) -> tuple[Verdict, str, tuple[Measurement, ...]]:
-    found = [spell.early_left for spell in spells if spell.early_left]
+    # That a rewrite goes on says nothing: it may yet succeed.
+    found = [spell.early_left for spell in spells if spell.early_left and any(left.endswith("_status:err") for left in spell.early_left)]
     measured = (Measurement("found out", len(found), "", len(spells), "all"),)
+    doubts = doubts_of(spells)
     if len(found) < len(spells):
-        return Verdict.INCONCLUSIVE, f"{len(spells) - len(found)} of {len(spells)} times nothing seemed amiss", measured
+        doubts.append(f"{len(spells) - len(found)} of {len(spells)} times nothing seemed amiss")
+    if doubts:
+        return Verdict.INCONCLUSIVE, "; ".join(doubts), measured
     return Verdict.PASS, f"INFO persistence said {', '.join(found[0])}", measured
 
 

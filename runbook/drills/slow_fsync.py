@@ -22,10 +22,10 @@ from pathlib import Path
 
 from cachelib import connect
 from runbook.drills.checkers import Account
-from runbook.drills.disks.kept import judge_kept, read_back
+from runbook.drills.disks.kept import judge_kept, known_loss, read_back
 from runbook.drills.disks.patience import await_true
 from runbook.drills.drill import Drill, Ground
-from runbook.drills.faults.disk import slow_fsync, small_disk
+from runbook.drills.faults.disk import BentSync, slow_fsync, small_disk
 from runbook.drills.faults.power import own_disk, power_cut
 from runbook.drills.faults.process import Outage, killed, stopped
 from runbook.evidence import Finding, Measurement, Verdict, judge
@@ -36,16 +36,15 @@ WRITES_PER_S, WRITERS = 1000, 4
 BEFORE_S, AFTER_S = 0.4, 0.2
 LEAST_DELAY_S, MOST_DELAY_S = 1.5, 4.0
 # Where in the delay a kill falls: late enough that something is held back, and before it ends.
-EARLIEST_S, SPARE_S = 0.3, 0.2
+EARLIEST_S, SPARE_S = 0.3, 0.4
 # A second passes until the next fsync, then the last one is waited for.
 SYNC_TIMEOUT_S = 10.0
 # By when the server has counted a delay: it does once it has held back for 2 s.
 COUNTED_S = 2.3
 # SIGTERM may wait for three fsyncs: the one under way, the last one of the log, that of the snapshot.
 STOP_DELAY_S = 0.7
-# A power cut falls late in the second of two slow fsyncs.
-CUT_DELAY_S, CUT_FROM_S = 1.5, 0.9
-CUT_BOUND_S = 2 * CUT_DELAY_S + 1
+# A power cut falls late in the second of two slow fsyncs: behind so much of it.
+CUT_FROM = 0.6
 # What a power cut may cost while the disk is well, see the drill power-loss.
 HEALTHY_S = 2.0
 # Some tens of writes: that a kill falls into the millisecond after a write is nothing that a run should hang on.
@@ -59,8 +58,8 @@ SLOW = f"an fsync slowed by {LEAST_DELAY_S:g}–{MOST_DELAY_S:g} s"
 LOST = f"SIGKILL in {SLOW} loses at most the acknowledged writes of the last 2 s (+0.1 s), and only the newest"
 NOTHING_LOST = f"SIGKILL in {SLOW} loses no acknowledged write, since the machine keeps its power"
 STOPPED = "SIGTERM in a slow fsync loses nothing: to restart on a slow disk, send SIGTERM, and wait for three fsyncs before any SIGKILL"
-CUT = f"A power cut in an fsync slowed to {CUT_DELAY_S:g} s loses at most the writes of two fsyncs and a second, and only the newest"
-CUT_AS_EVER = f"A power cut in an fsync slowed to {CUT_DELAY_S:g} s loses no more than the last {HEALTHY_S:g} s, as while the disk is well"
+CUT = f"A power cut in {SLOW} loses at most the writes of two such fsyncs and a second, and only the newest"
+CUT_AS_EVER = f"A power cut in {SLOW} loses no more than the last {HEALTHY_S:g} s, as while the disk is well"
 UNTIMED = "aof.c: everysec begins an fsync a second, and waits for none, so that the window grows with what the disk takes; measured here"
 TOLD = "An fsync of more than 2 s is told of by aof_delayed_fsync in INFO: alert when it rises"
 LESS = "Control: kills while no fsync is slow lose less"
@@ -105,11 +104,12 @@ def _perform(ground: Ground) -> Sequence[Finding]:
     uncut = ""
     try:
         for number in range(1, 1 + max(1, ground.times // 3)):
-            into_s = chance.uniform(CUT_FROM_S, CUT_DELAY_S - SPARE_S)
-            ground.say(f"power cut {number}, {into_s:.1f} s into the second of two fsyncs of {CUT_DELAY_S:g} s")
+            delay_s = chance.uniform(LEAST_DELAY_S, MOST_DELAY_S) if ground.full else LEAST_DELAY_S
+            into_s = chance.uniform(CUT_FROM * delay_s, delay_s - SPARE_S)
+            ground.say(f"power cut {number}, {into_s:.1f} s into the second of two fsyncs of {delay_s:.1f} s")
             with own_disk(ground.undo, ground.folder) as image:
                 cut = functools.partial(power_cut, disk=image)
-                cuts.append(_end(ground, f"cut-{number}", cut, image.mount_point, delay_s=CUT_DELAY_S, into_s=into_s, after=1))
+                cuts.append(_end(ground, f"cut-{number}", cut, image.mount_point, delay_s=delay_s, into_s=into_s, after=1))
     except TargetError as error:
         uncut = str(error)
     return judge_ends(kills, controls, stop, cuts, uncut)
@@ -141,20 +141,26 @@ def _end(ground: Ground, name: str, fault: Fault, disk: Path, *, delay_s: float,
         ground.engine = server.engine
         with collector_off(), Load(client, Ledger(key), rate_per_s=WRITES_PER_S, workers=WRITERS) as load:
             time.sleep(BEFORE_S)
-            if delay_s:
-                slow = bent.enter_context(slow_fsync(server, ground.folder, delay_s=delay_s))
+            slow = bent.enter_context(slow_fsync(server, ground.folder, delay_s=delay_s)) if delay_s else None
+            if slow:
                 await_true(lambda: slow.bent >= after and slow.inside, SYNC_TIMEOUT_S)
             time.sleep(into_s)
-            if delay_s:
+            if slow:
                 await_true(lambda: client.info("persistence")["aof_buffer_length"] >= LEAST_HELD_BYTES, SPARE_S / 2)
             delayed = int(client.info("persistence")["aof_delayed_fsync"])
-            doubts = ("no slow fsync was under way at the end",) if delay_s and not slow.inside else ()
+            doubts = unproven(slow, after) if slow and fault is stopped else ()  # which waits until the fsync has ended
             with fault(server) as outage:
-                pass
+                if slow and fault is not stopped:
+                    doubts = unproven(slow, after)
             time.sleep(AFTER_S)
-        ground.keep(name, load.history)
-        account = read_back(client, key, load.history, outage.down_ns)
+        account = read_back(ground, name, client, key, load.history, outage.down_ns)
     return End(delay_s, into_s, account, outage.duration_s, delayed, (*doubts, *outage.doubts))
+
+
+def unproven(slow: BentSync, after: int) -> tuple[str, ...]:
+    """Tell why it can't be said that so many slow fsyncs were over, and another one under way, up to now or to the end of the server."""
+    few = (f"only {slow.bent} slow fsyncs of {after} were over at the end",) if slow.bent < after else ()
+    return few if slow.inside else (*few, "no slow fsync was under way at the end")
 
 
 def judge_ends(kills: Sequence[End], controls: Sequence[End], stop: End, cuts: Sequence[End], uncut: str = "") -> tuple[Finding, ...]:
@@ -187,17 +193,18 @@ def judge_ends(kills: Sequence[End], controls: Sequence[End], stop: End, cuts: S
             )
         return Verdict.PASS, "", measured
 
-    accounts = [end.account for end in kills]
-    lost = judge_kept("AC-2", LOST, accounts, doubts, window_s=BOUND_S)
+    accounts, cut_accounts = [end.account for end in kills], [end.account for end in cuts]
+    bounds_s = [2 * end.delay_s + 1 for end in cuts]
+    lost = judge_kept("AC-2", LOST, accounts, doubts, windows_s=BOUND_S)
     delays = Measurement("longest fsync", round(max(end.delay_s for end in kills), 1), "s", len(kills))
     took = Measurement("time that SIGTERM took, to serving again", round(stop.outage_s, 1), "s")
     stopping = judge_kept("I-4", STOPPED, [stop.account], stop.doubts)
     return (
         dataclasses.replace(lost, measured=(*lost.measured, delays)),
-        judge_kept("I-4", NOTHING_LOST, accounts, doubts, known=HELD_BACK),
+        known_loss(judge_kept("I-4", NOTHING_LOST, accounts, doubts), HELD_BACK, accounts, BOUND_S),
         dataclasses.replace(stopping, measured=(*stopping.measured, took)),
-        judge_kept("AC-2", CUT, [end.account for end in cuts], cut_doubts, window_s=CUT_BOUND_S),
-        judge_kept("AC-2", CUT_AS_EVER, [end.account for end in cuts], cut_doubts, window_s=HEALTHY_S, known=UNTIMED),
+        judge_kept("AC-2", CUT, cut_accounts, cut_doubts, windows_s=bounds_s),
+        known_loss(judge_kept("AC-2", CUT_AS_EVER, cut_accounts, cut_doubts, windows_s=HEALTHY_S), UNTIMED, cut_accounts, bounds_s),
         judge("AC-2", TOLD, told),
         judge("AC-2", LESS, less),
     )

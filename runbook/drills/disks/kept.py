@@ -1,24 +1,47 @@
 """Judges what a server has kept of what it acknowledged, over one outage or several."""
 
+import dataclasses
+import time
 from collections.abc import Sequence
 
 from cachelib import Client
 from runbook.drills.checkers import Account, account
+from runbook.drills.drill import Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
+from runbook.targets import Embedded
 
 # Fewer acknowledged writes say nothing.
 FEWEST_WRITES = 100
 
 
-def read_back(client: Client, key: str, history: History, cut_ns: int) -> Account:
-    """Read a ledger in the end, and account for each of its appends; `cut_ns` is when the server had ended."""
+def restart(server: Embedded) -> int:
+    """End the server if it runs, and start it again; return when it had ended."""
+    if server.pid:
+        server.stop()
+    down_ns = time.monotonic_ns()
+    server.start()
+    return down_ns
+
+
+def read_back(ground: Ground, name: str, client: Client, key: str, history: History, cut_ns: int) -> Account:
+    """Read a ledger in the end, and account for each of its appends.
+
+    Args:
+        ground: of the drill; the history is kept there.
+        name: of the history.
+        client: of the server.
+        key: of the ledger.
+        history: of the appends.
+        cut_ns: when the server had ended.
+    """
+    ground.keep(name, history)
     present = [value.decode() if isinstance(value, bytes) else value for value in client.lrange(key, 0, -1)]
     return account(history, present, [cut_ns])
 
 
 def judge_kept(
-    criterion: str, claim: str, accounts: Sequence[Account], doubts: Sequence[str], *, window_s: float = 0.0, known: str = ""
+    criterion: str, claim: str, accounts: Sequence[Account], doubts: Sequence[str], *, windows_s: Sequence[float] | float = 0.0
 ) -> Finding:
     """Judge that nothing acknowledged is lost, or only the newest of it; and that nothing is doubled, invented or out of order.
 
@@ -27,14 +50,14 @@ def judge_kept(
         claim: what must hold.
         accounts: of each outage.
         doubts: why it can't be said that the faults took place.
-        window_s: the newest writes that may be lost, in seconds.
-        known: where the server itself is documented not to keep the claim.
+        windows_s: the newest writes that may be lost, in seconds, in each outage or in all.
     """
 
     def check() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         if not accounts:
             return Verdict.INCONCLUSIVE, "; ".join(doubts) or "nothing was accounted for", ()
-        worst = max(accounts, key=lambda each: (each.lost_window_s, len(each.lost)))
+        each_s = _windows_s(accounts, windows_s)
+        worst, window_s = max(zip(accounts, each_s, strict=True), key=lambda pair: (pair[0].lost_window_s - pair[1], len(pair[0].lost)))
         acknowledged = sum(each.acknowledged for each in accounts)
         lost = sum(len(each.lost) for each in accounts)
         measured = (
@@ -44,8 +67,7 @@ def judge_kept(
             Measurement("outcome unknown", sum(each.unknown for each in accounts), "writes", sum(each.attempted for each in accounts)),
         )
         problems = [corruption for each in accounts for corruption in each.corrupt]
-        beyond = [each for each in accounts if each.lost and (each.lost_window_s > window_s or not window_s)]
-        if beyond:
+        if beyond := _beyond(accounts, each_s):
             first = (
                 f"{lost} of {acknowledged} acknowledged writes lost, in {len(beyond)} of {len(accounts)} outages, first {beyond[0].lost[0]}"
             )
@@ -58,4 +80,28 @@ def judge_kept(
             return Verdict.INCONCLUSIVE, "; ".join(unsure), measured
         return Verdict.PASS, "", measured
 
-    return judge(criterion, claim, check, known)
+    return judge(criterion, claim, check)
+
+
+def known_loss(finding: Finding, known: str, accounts: Sequence[Account], windows_s: Sequence[float] | float) -> Finding:
+    """Say of a finding where the server is documented to lose the newest writes, unless more is wrong than that.
+
+    Args:
+        finding: of `judge_kept`.
+        known: where that is.
+        accounts: that it judges.
+        windows_s: what is documented to be lost, in seconds, in each outage or in all.
+    """
+    more = any(each.corrupt for each in accounts) or _beyond(accounts, _windows_s(accounts, windows_s))
+    return finding if more else dataclasses.replace(finding, known=known)
+
+
+def _windows_s(accounts: Sequence[Account], windows_s: Sequence[float] | float) -> Sequence[float]:
+    return [windows_s] * len(accounts) if isinstance(windows_s, float) else windows_s
+
+
+def _beyond(accounts: Sequence[Account], windows_s: Sequence[float]) -> list[Account]:
+    """Return those in which more was lost than the newest writes."""
+    return [
+        each for each, window_s in zip(accounts, windows_s, strict=True) if each.lost and (each.lost_window_s > window_s or not window_s)
+    ]

@@ -1,13 +1,16 @@
 """A spell in which a server could not rely on its disk: what its callers saw, what brought it back, and how that is judged."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cachelib import Client, HealthReport, Reason
 from runbook.drills.checkers import Account
 from runbook.drills.disks.patience import await_true
+from runbook.drills.drill import Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Operation, Outcome, Record
+from runbook.targets import Embedded
 from runbook.targets.embedded import STORY_FLAGS
 
 FEWEST_CALLS = 10
@@ -16,6 +19,8 @@ NOTICE_TIMEOUT_S = 10.0
 # So that callers end soon once the server has.
 LOAD_DEADLINE_S = 0.5
 ALWAYS_FLAGS = tuple("always" if flag == "everysec" else flag for flag in STORY_FLAGS)
+# What a server says that ends because it can't keep the word that it gives under always (aof.c).
+EXITS = "when the AOF fsync policy is 'always'"
 
 _Judged = tuple[Verdict, str, tuple[Measurement, ...]]
 
@@ -50,6 +55,7 @@ class Spell:
         early_left: what was amiss after the same recovery while the disk still failed; None if that was not tried.
         returned_s: seconds until a write succeeded again by itself; None if it did not, or need not.
         survived: whether the server lived.
+        last_words: what it logged last if it exited with an error of its own; empty if not.
         doubts: why it can't be said that the disk failed it.
     """
 
@@ -62,13 +68,29 @@ class Spell:
     early_left: tuple[str, ...] | None = None
     returned_s: float | None = None
     survived: bool = True
+    last_words: str = ""
     doubts: tuple[str, ...] = ()
+
+
+def spells_of(ground: Ground, cases: Mapping[str, Callable[[Ground, str], Spell]]) -> dict[str, list[Spell]]:
+    """Go through every case, in each round; return the spells by case."""
+    spells: dict[str, list[Spell]] = {name: [] for name in cases}
+    for number in range(1, ground.times + 1):
+        for name, case in cases.items():
+            ground.say(f"round {number} of {ground.times}: {name}")
+            spells[name].append(case(ground, f"{name}-{number}"))
+    return spells
 
 
 def await_noticed(client: Client) -> tuple[str, ...]:
     """Wait until a server has noticed that its disk fails it; return why it can't be said that it has."""
     noticed = await_true(lambda: client.info("persistence")["aof_last_write_status"] == "err", NOTICE_TIMEOUT_S)
     return () if noticed else (f"the server did not notice within {NOTICE_TIMEOUT_S:g} s that its disk fails it",)
+
+
+def last_words(server: Embedded) -> str:
+    """Return what a server has logged last that exited with an error of its own; empty if it did not."""
+    return server.log().splitlines()[-1] if server.status == 1 else ""
 
 
 def accounts_of(spells: Sequence[Spell]) -> list[Account]:
@@ -81,12 +103,17 @@ def doubts_of(spells: Sequence[Spell]) -> list[str]:
     return list(dict.fromkeys(doubt for spell in spells for doubt in spell.doubts))
 
 
+def is_refusal(write: Record) -> bool:
+    """Whether a write was refused because the server can't write it down."""
+    return write.outcome is Outcome.FAIL and "MISCONF" in write.error
+
+
 def judge_refusals(criterion: str, claim: str, spells: Sequence[Spell]) -> Finding:
     """Judge that every write was refused with MISCONF, and that the health check told why."""
 
     def check() -> _Judged:
         writes = [record for spell in spells for record in spell.writes]
-        strange = [record for record in writes if record.outcome is not Outcome.FAIL or "MISCONF" not in record.error]
+        strange = [record for record in writes if not is_refusal(record)]
         measured = (Measurement("refused with MISCONF", len(writes) - len(strange), "writes", len(writes), "all"),)
         if strange:
             ended = strange[0].error or strange[0].outcome
@@ -102,7 +129,7 @@ def judge_refusals(criterion: str, claim: str, spells: Sequence[Spell]) -> Findi
     return judge(criterion, claim, check)
 
 
-def judge_reads(criterion: str, claim: str, spells: Sequence[Spell], known: str = "") -> Finding:
+def judge_reads(criterion: str, claim: str, spells: Sequence[Spell]) -> Finding:
     """Judge that the server lived, and answered every read."""
 
     def check() -> _Judged:
@@ -115,7 +142,21 @@ def judge_reads(criterion: str, claim: str, spells: Sequence[Spell], known: str 
             return Verdict.FAIL, f"{len(failed)} of {len(reads)} reads failed, first {failed[0].error}", measured
         return _unless_doubted([*doubts_of(spells), *_few(reads, "reads")], measured)
 
-    return judge(criterion, claim, check, known)
+    return judge(criterion, claim, check)
+
+
+def known_end(finding: Finding, known: str, spells: Sequence[Spell]) -> Finding:
+    """Say of a finding where the server is documented to end, unless more is wrong than that it did, and was missed then.
+
+    Args:
+        finding: that it went on, and was there for its callers.
+        known: where that is.
+        spells: that it judges.
+    """
+    failed = [(spell, read) for spell in spells for read in spell.reads if read.outcome is not Outcome.OK]
+    more = any(spell.survived or not read.error.startswith("Unavailable") for spell, read in failed)
+    strange = any(not spell.survived and EXITS not in spell.last_words for spell in spells)
+    return finding if more or strange else dataclasses.replace(finding, known=known)
 
 
 def judge_recovery(criterion: str, claim: str, spells: Sequence[Spell], *, by_itself: bool) -> Finding:

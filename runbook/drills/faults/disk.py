@@ -120,9 +120,9 @@ class BentSync:
 
     @property
     def inside(self) -> bool:
-        """Whether a call is under way."""
+        """Whether a call is under way, or was when the server ended: strace then gives it a `?`."""
         told = self._told()
-        return len(re.findall(r"\bf(?:data)?sync\(", told)) > len(re.findall(r"\) += ", told))
+        return len(re.findall(r"\bf(?:data)?sync\(", told)) > len(re.findall(r"\) += (?!\?)", told))
 
     @property
     def doubts(self) -> tuple[str, ...]:

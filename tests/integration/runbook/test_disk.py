@@ -164,6 +164,20 @@ class TestASlowFsync:
             eventually(lambda: fault.bent == 1)
             assert not fault.inside
 
+    @pytest.mark.parametrize("pauses", [False, True])
+    def test_the_end_of_the_server_within_one_is_told_from_one_that_had_ended_before(
+        self, own_server: Embedded, own_client: Client, eventually: Eventually, tmp_path: Path, pauses: bool
+    ) -> None:
+        with slow_fsync(own_server, tmp_path, delay_s=0.5) as fault:
+            own_client.set("k", "v")
+            eventually(lambda: fault.inside)
+            if pauses:  # the fsync goes on in a server that is stopped
+                own_server.pause()
+                eventually(lambda: not fault.inside)
+            own_server.kill()
+            assert (fault.bent, fault.inside) == (int(pauses), not pauses)
+        own_server.start()
+
 
 class TestWithoutTheRight:
     def test_without_strace_the_refusal_says_what_to_install(

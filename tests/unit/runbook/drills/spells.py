@@ -2,7 +2,7 @@
 
 from cachelib import HealthReport, Reason
 from runbook.drills.checkers import Account, account
-from runbook.drills.disks.spell import Spell
+from runbook.drills.disks.spell import EXITS, Spell
 from runbook.load import History, Outcome, Record
 
 SECOND_NS = 1_000_000_000
@@ -22,9 +22,9 @@ def read(outcome: Outcome = Outcome.OK, error: str = "") -> Record:
     return Record(0, "GET", "", 0, 0, 1, outcome, error)
 
 
-def lost(*numbers: int, writes: int = 400) -> Account:
-    """What became of appends of which some are absent in the end."""
-    present = [f"0:{number}" for number in range(writes) if number not in numbers]
+def lost(*numbers: int, writes: int = 400, more: tuple[str, ...] = ()) -> Account:
+    """What became of appends of which some are absent in the end, and more is there."""
+    present = [*(f"0:{number}" for number in range(writes) if number not in numbers), *more]
     return account(History(write(number) for number in range(writes)), present, [CUT_NS])
 
 
@@ -38,7 +38,9 @@ def spell(
     early_left: tuple[str, ...] | None = ("aof_last_bgrewrite_status:err",),
     returned_s: float | None = 0.5,
     survived: bool = True,
+    last_words: str | None = None,
     doubts: tuple[str, ...] = (),
 ) -> Spell:
-    """A spell that was as it should be, with some things changed."""
-    return Spell(accounts or (lost(),), writes, reads, health, late_writes, left, early_left, returned_s, survived, doubts)
+    """A spell that was as it should be, with some things changed; a server that did not survive has said why."""
+    said = ("" if survived else f"Can't persist AOF {EXITS}") if last_words is None else last_words
+    return Spell(accounts or (lost(),), writes, reads, health, late_writes, left, early_left, returned_s, survived, said, doubts)

@@ -8,6 +8,7 @@ from runbook.drills import disk_full
 from runbook.drills.disk_full import judge_spells
 from runbook.drills.disks.spell import Spell
 from runbook.evidence import Finding, Verdict, verdict_of
+from runbook.load import Outcome
 from tests.unit.runbook.drills.spells import lost, spell, write
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
@@ -46,6 +47,7 @@ def test_a_server_that_goes_on_under_always_passes_as_well() -> None:
         (disk_full.KILLED, {"killed": spell(lost(*range(100, 400)))}),
         (disk_full.READ_AGAIN, {"killed": spell(survived=False)}),
         (disk_full.ALWAYS_KEPT, {"always": spell(lost(399))}),
+        (disk_full.ALWAYS_READ, {"always": spell(survived=False, last_words="crashed by signal: 11")}),
     ],
 )
 def test_each_claim_fails_on_what_breaks_it(claim: str, spells: dict[str, Any]) -> None:
@@ -56,7 +58,12 @@ def test_each_claim_fails_on_what_breaks_it(claim: str, spells: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     ("claim", "unsaved"),
-    [(disk_full.UNREFUSED, spell(lost(*range(400)))), (disk_full.LOST, spell(writes=(write(0),) * 20))],
+    [
+        (disk_full.UNREFUSED, spell(lost(*range(400)))),
+        (disk_full.UNREFUSED, spell(writes=(write(0, Outcome.UNKNOWN, "OutcomeUnknown: no reply"),) * 20)),
+        (disk_full.UNREFUSED, spell(writes=(write(0),) * 20, doubts=("the disk was not full",))),
+        (disk_full.LOST, spell(writes=(write(0),) * 20)),
+    ],
 )
 def test_a_control_that_was_not_found_out_is_inconclusive(claim: str, unsaved: Spell) -> None:
     assert _judge(unsaved=unsaved)[claim].verdict is INCONCLUSIVE

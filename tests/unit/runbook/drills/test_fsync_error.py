@@ -8,10 +8,12 @@ from runbook.drills import fsync_error
 from runbook.drills.disks.spell import Spell
 from runbook.drills.fsync_error import judge_spells
 from runbook.evidence import Finding, Verdict, verdict_of
-from tests.unit.runbook.drills.spells import lost, spell, write
+from runbook.load import Outcome
+from tests.unit.runbook.drills.spells import MISCONF, lost, spell, write
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 
+REFUSED = write(0, Outcome.FAIL, MISCONF)
 GOOD: dict[str, Spell] = {
     "once": spell(lost(), lost()),
     "sustained": spell(),
@@ -52,6 +54,20 @@ def test_each_claim_fails_on_what_breaks_it(claim: str, broken: Spell, case: str
     assert verdict_of(findings.values()) is FAIL
 
 
+@pytest.mark.parametrize(
+    ("claim", "spells"),
+    [
+        (fsync_error.BY_ITSELF, {"once": spell(late_writes=(REFUSED, write(0, Outcome.UNKNOWN, "OutcomeUnknown: no reply")))}),
+        (fsync_error.BY_ITSELF, {"once": spell(late_writes=(REFUSED, write(0, Outcome.FAIL, "ResponseError: WRONGTYPE")))}),
+        (fsync_error.ALWAYS_LIVES, {"always": spell(survived=False, last_words="crashed by signal: 11")}),
+    ],
+)
+def test_what_is_not_documented_beside_what_is_weighs(claim: str, spells: dict[str, Any]) -> None:
+    findings = _judge(**spells)
+    assert findings[claim].verdict is FAIL
+    assert verdict_of(findings.values()) is FAIL
+
+
 def test_a_loss_under_always_fails() -> None:
     assert _judge(always=spell(lost(399), survived=False))[fsync_error.ALWAYS_KEPT].verdict is FAIL
 
@@ -64,6 +80,8 @@ def test_a_loss_under_always_fails() -> None:
         (fsync_error.ALWAYS_LIVES, {"always": spell(doubts=("strace bent no fsync of the server",))}),
         (fsync_error.EARLY, {"sustained": spell(early_left=())}),
         (fsync_error.EARLY, {"sustained": spell(early_left=None)}),
+        (fsync_error.EARLY, {"sustained": spell(early_left=("aof_rewrite_in_progress:1",))}),
+        (fsync_error.EARLY, {"sustained": spell(doubts=("strace bent no fsync of the server",))}),
         (fsync_error.HALF, {"half": spell()}),
     ],
 )

@@ -5,20 +5,21 @@ from typing import Any
 
 import pytest
 
-from runbook.drills.disks.kept import judge_kept
+from runbook.drills.disks.kept import judge_kept, known_loss
 from runbook.drills.disks.recovery import unwell
-from runbook.drills.disks.spell import judge_lost, judge_reads, judge_recovery, judge_refusals
+from runbook.drills.disks.spell import judge_lost, judge_reads, judge_recovery, judge_refusals, known_end
 from runbook.evidence import Finding, Verdict
 from runbook.load import Outcome
 from tests.unit.runbook.drills.spells import MISCONF, SICK, WELL, lost, read, spell, write
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
+GONE = "Unavailable: gone"
 REFUSED = write(0, Outcome.FAIL, MISCONF)
 
 
 class TestWhatIsKept:
-    def _judge(self, *accounts: Any, window_s: float = 0.0, doubts: tuple[str, ...] = ()) -> Finding:
-        return judge_kept("I-4", "claim", accounts, doubts, window_s=window_s)
+    def _judge(self, *accounts: Any, windows_s: Any = 0.0, doubts: tuple[str, ...] = ()) -> Finding:
+        return judge_kept("I-4", "claim", accounts, doubts, windows_s=windows_s)
 
     def test_nothing_lost_passes(self) -> None:
         assert self._judge(lost(), lost()).verdict is PASS
@@ -30,14 +31,22 @@ class TestWhatIsKept:
 
     @pytest.mark.parametrize(("seconds", "verdict"), [(1.9, PASS), (2.2, FAIL)])
     def test_the_newest_writes_may_be_lost_within_the_window_alone(self, seconds: float, verdict: Verdict) -> None:
-        assert self._judge(lost(*range(400 - round(seconds * 100), 400)), window_s=2.1).verdict is verdict
+        assert self._judge(lost(*range(400 - round(seconds * 100), 400)), windows_s=2.1).verdict is verdict
 
     def test_the_worst_outage_is_told(self) -> None:
-        found = self._judge(lost(399), lost(*range(100, 400)), window_s=2.1)
+        found = self._judge(lost(399), lost(*range(100, 400)), windows_s=2.1)
         assert "at worst 300 over 2.99 s, first 0:100" in found.reason
 
+    def test_each_outage_may_have_a_window_of_its_own_and_the_worst_within_it_is_told(self) -> None:
+        short, long = lost(*range(190, 400)), lost(*range(100, 400))
+        assert self._judge(short, long, windows_s=[2.2, 3.1]).verdict is PASS
+        found = self._judge(short, long, windows_s=[2.0, 3.1])
+        assert found.verdict is FAIL
+        assert "at worst 210 over 2.09 s, first 0:190" in found.reason
+        assert found.measured[1].threshold == "≤ 2 s"
+
     def test_a_hole_fails_within_the_window_too(self) -> None:
-        found = self._judge(lost(398), window_s=2.1)
+        found = self._judge(lost(398), windows_s=2.1)
         assert (found.verdict, found.reason) == (FAIL, "1 holes, first 0:398")
 
     def test_a_doubted_fault_too_few_writes_or_no_outage_at_all_is_inconclusive(self) -> None:
@@ -47,6 +56,18 @@ class TestWhatIsKept:
 
     def test_a_loss_fails_even_if_the_fault_is_doubted(self) -> None:
         assert self._judge(lost(1), doubts=("no strace",)).verdict is FAIL
+
+
+class TestAKnownLoss:
+    def _is_known(self, *accounts: Any) -> bool:
+        return known_loss(judge_kept("I-4", "claim", accounts, ()), "aof.c", accounts, 2.1).is_known
+
+    def test_the_newest_writes_are(self) -> None:
+        assert self._is_known(lost(), lost(*range(200, 400)))
+
+    @pytest.mark.parametrize("more", [lost(*range(180, 400)), lost(390), lost(more=("0:3",)), lost(more=("9:9",))])
+    def test_more_than_is_documented_a_hole_a_duplicate_or_a_phantom_beside_it_is_none(self, more: Any) -> None:
+        assert not self._is_known(lost(*range(200, 400)), more)
 
 
 class TestRefusals:
@@ -96,6 +117,29 @@ class TestReads:
     @pytest.mark.parametrize("changes", [{"reads": (read(),) * 9}, {"doubts": ("the disk was not full",)}])
     def test_too_few_or_a_doubted_fault_is_inconclusive(self, changes: dict[str, Any]) -> None:
         assert self._judge(**changes).verdict is INCONCLUSIVE
+
+
+class TestAKnownEnd:
+    def _is_known(self, **changes: Any) -> bool:
+        spells = [spell(survived=False, reads=(read(), read(Outcome.FAIL, GONE))), spell(**changes)]
+        return known_end(judge_reads("I-6", "claim", spells), "aof.c", spells).is_known
+
+    def test_a_server_that_said_why_it_exits_is(self) -> None:
+        assert self._is_known()
+        assert self._is_known(survived=False, reads=(read(Outcome.FAIL, GONE),) * 10)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"reads": (read(Outcome.FAIL, GONE),)},
+            {"survived": False, "last_words": ""},
+            {"survived": False, "last_words": "Redis 7.0.15 crashed by signal: 11"},
+            {"survived": False, "reads": (read(Outcome.FAIL, "ResponseError: WRONGTYPE"),)},
+        ],
+        ids=["a failed read on a living server", "a signal", "another reason", "another error"],
+    )
+    def test_anything_else_beside_it_is_none(self, changes: dict[str, Any]) -> None:
+        assert not self._is_known(**changes)
 
 
 class TestRecovery:
