@@ -68,7 +68,7 @@ def step(clock: OwnClock, client: Client, name: str, by_s: float, told_s: float)
     client.set(key, "", px=round(told_s * 1e3))
     set_s = time.monotonic()
     doubts = clock.step(client, by_s)
-    phase = watch(clock, name, doubts, lambda: lives.append(Life(told_s, time.monotonic() - set_s, client.exists(key) == 1)))
+    phase = watch(clock, name, doubts, lambda: lives.append(Life(told_s, by_s, time.monotonic() - set_s, client.exists(key) == 1)))
     client.unlink(key)
     return phase, lives[0]
 

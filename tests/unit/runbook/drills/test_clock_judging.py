@@ -43,7 +43,7 @@ STOPPED = phase(BACK, 0.5, 11.5, ended_s=12.0)
 
 
 def judged(
-    phases: list[Phase] = GOOD, lives: tuple[Life, ...] = (Life(8, 2.2, True),), writes: list[Record] = WRITES, **more: Any
+    phases: list[Phase] = GOOD, lives: tuple[Life, ...] = (Life(8, 10, 2.2, True),), writes: list[Record] = WRITES, **more: Any
 ) -> dict[str, Finding]:
     history = History(writes)
     present = more.pop("present", [record.value for record in writes if record.outcome is Outcome.OK])
@@ -78,20 +78,33 @@ def test_a_disk_that_stalls_without_any_step_is_no_failure_of_the_server() -> No
 
 
 @pytest.mark.parametrize(
-    ("told_s", "asked_s", "is_alive", "verdict"),
+    ("life", "verdict", "is_known"),
     [
-        (8, 2.2, False, FAIL),
-        (1, 2.2, True, FAIL),
-        (8, 2.2, True, PASS),
-        (1, 2.2, False, PASS),
-        (8, 7.5, False, PASS),
-        (1, 1.5, True, PASS),
+        (Life(8, 10, 2.2, False), FAIL, True),
+        (Life(1, -10, 2.2, True), FAIL, True),
+        (Life(8, -10, 2.2, False), FAIL, False),
+        (Life(1, 10, 2.2, True), FAIL, False),
+        (Life(8, 3, 2.2, False), FAIL, False),
+        (Life(8, 10, 2.2, True), PASS, False),
+        (Life(1, -10, 2.2, False), PASS, False),
+        (Life(8, 10, 7.5, False), PASS, False),
+        (Life(1, -10, 1.5, True), PASS, False),
     ],
 )
-def test_a_key_that_lives_shorter_or_longer_than_told_fails(told_s: float, asked_s: float, is_alive: bool, verdict: Verdict) -> None:
-    found = judged(lives=(Life(8, 2.2, True), Life(told_s, asked_s, is_alive)))
-    assert (found[LIFE].verdict if found else PASS) is verdict
-    assert not found or found[LIFE].is_known
+def test_a_key_that_lives_shorter_or_longer_than_told_fails_and_is_known_where_the_wall_clock_says_so(
+    life: Life, verdict: Verdict, is_known: bool
+) -> None:
+    found = judged(lives=(Life(8, 10, 2.2, False), life))[LIFE]
+    assert (found.verdict, found.is_known) == (FAIL, is_known or verdict is PASS)
+    alone = judged(lives=(life,))
+    assert (alone[LIFE].verdict if alone else PASS) is verdict
+
+
+def test_syncs_that_do_not_come_back_once_the_clock_has_caught_up_are_not_what_is_known() -> None:
+    longer = phase(BACK, 0.5, ended_s=15.0)
+    for phases in ([*GOOD[:2], longer], [*GOOD[:2], STOPPED, GOOD[1], longer]):
+        finding = judged(phases)[SYNCS[BACK]]
+        assert (finding.verdict, finding.is_known) == (FAIL, False)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.UNKNOWN])
