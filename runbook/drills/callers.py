@@ -53,7 +53,7 @@ def judge_endings(kinds: Sequence[Callers], stalled_s: frozenset[int]) -> tuple[
     count = sum(len(kind.history) for kind in kinds)
     measured = (
         Measurement("latest end after the deadline", round(max(0.0, latest_s) * 1e3, 1), "ms", len(lateness), f"≤ {GRACE_S * 1e3:g} ms"),
-        Measurement("not timed, no later than a host that stalled", count - len(lateness), "calls", count),
+        Measurement("not timed, late on a host that stalled", count - len(lateness), "calls", count),
     )
     problems = []
     if strange:
