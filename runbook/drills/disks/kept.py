@@ -61,8 +61,8 @@ def judge_kept(
         acknowledged = sum(each.acknowledged for each in accounts)
         lost = sum(len(each.lost) for each in accounts)
         measured = (
-            Measurement("acknowledged writes lost", lost, "writes", acknowledged, f"only within {window_s:g} s" if window_s else "= 0"),
-            Measurement("longest window of a loss", round(worst.lost_window_s, 3), "s", len(accounts), f"≤ {window_s:g} s"),
+            Measurement("acknowledged writes lost", lost, "writes", acknowledged, f"only within {window_s:.3g} s" if window_s else "= 0"),
+            Measurement("longest window of a loss", round(worst.lost_window_s, 3), "s", len(accounts), f"≤ {window_s:.3g} s"),
             Measurement("refused", sum(each.failed for each in accounts), "writes", sum(each.attempted for each in accounts)),
             Measurement("outcome unknown", sum(each.unknown for each in accounts), "writes", sum(each.attempted for each in accounts)),
         )
