@@ -5,7 +5,6 @@ digest over all keys after the load. Damage and repair are done to copies; the o
 """
 
 import shutil
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from runbook.drills.damage.manifest import DIRECTORY, NAME, manifest_of, problem
 from runbook.drills.digest import digests_of
 from runbook.drills.drill import FULL, QUICK, Drill, Ground
 from runbook.drills.faults.files import damaged_copy, digest_of_files
+from runbook.drills.starting import start_or_refusal
 from runbook.evidence import Finding
 from runbook.load import History
-from runbook.targets import Embedded, TargetError
+from runbook.targets import Embedded
 
 ITEMS = 300  # in the base, and as many in the increment
 EACH = {QUICK: 1, FULL: 6}
@@ -100,21 +100,8 @@ def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | No
 def _start(ground: Ground, data: Path) -> tuple[Digests | None, str]:
     """Start a server on a copy of the files; return what it holds, or None and what it said when it refused."""
     with Embedded(ground.environ, parent=ground.folder, data=data, started=False) as server, connect(server.config) as client:
-        try:
-            server.start()
-        except TargetError:
-            if server.status == -signal.SIGKILL or "Address already in use" in server.log():  # which tells nothing of the data
-                raise
-            return None, _complaint(server.log())
-        return digests_of(client), ""
-
-
-def _complaint(log: str) -> str:
-    """Return what a server that did not start said first, apart from its warnings."""
-    texts = (line.partition(" # ")[2] for line in log.rpartition("Server initialized")[2].splitlines())
-    return next((text for text in texts if text.strip() and not text.startswith("WARNING")), "it said nothing").partition(
-        ": make a backup"
-    )[0]
+        refusal = start_or_refusal(server)
+        return None if refusal else digests_of(client), refusal
 
 
 DRILL = Drill(

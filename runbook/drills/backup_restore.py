@@ -38,6 +38,7 @@ from runbook.drills.backups.restoration import (
 from runbook.drills.backups.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
 from runbook.drills.backups.variety import write_variety
 from runbook.drills.drill import Drill, Ground
+from runbook.drills.starting import start_or_refusal
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Ledger, Load
 from runbook.targets import Embedded
@@ -142,6 +143,8 @@ def judge_ignored(restoration: Restoration) -> Finding:
     def seen() -> tuple[Verdict, str, tuple[Measurement, ...]]:
         problems = restoration.problems(0.0)
         measured = (Measurement("what it sees", "; ".join(problems) or "nothing"),)
+        if restoration.content is None:
+            return Verdict.INCONCLUSIVE, "this server has refused it, and should have started without it", measured
         return (Verdict.PASS, "", measured) if problems else (Verdict.INCONCLUSIVE, "this server has read it", measured)
 
     return judge(CRITERION, IGNORED_CLAIM, seen)
@@ -181,13 +184,13 @@ def _take_under_load(ground: Ground, name: str, take: Take, window_s: float) -> 
 
 
 def _switched(ground: Ground, server: Embedded) -> Content | None:
-    """Turn the append-only file on in a server restored from a snapshot, and tell what a restart with it holds."""
+    """Turn the append-only file on in a server restored from a snapshot, and tell what a restart with it holds; None if that refuses."""
     with administering(server) as client:
         client.config_set("appendonly", "yes")
         await_rewritten(client)
     server.kill()
-    with Embedded(ground.environ, STORY_FLAGS, parent=ground.folder, data=server.folder) as restarted:
-        return content_of(restarted)
+    with Embedded(ground.environ, STORY_FLAGS, parent=ground.folder, data=server.folder, started=False) as restarted:
+        return None if start_or_refusal(restarted) else content_of(restarted)
 
 
 def _spoiled(ground: Ground) -> tuple[Restoration, dict[str, Restoration]]:

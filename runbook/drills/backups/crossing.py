@@ -11,10 +11,10 @@ import redis
 
 from cachelib import Client
 from runbook.drills.backups.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, await_rewritten, copy_append_only_set, copy_snapshot
-from runbook.drills.backups.restoration import last_words
 from runbook.drills.backups.variety import write_variety
 from runbook.drills.digest import digest_of
-from runbook.targets import Embedded, TargetError
+from runbook.drills.starting import start_or_refusal
+from runbook.targets import Embedded
 from runbook.targets.embedded import STORY_FLAGS
 
 BASE, COMMANDS, SNAPSHOT = "append-only set on a snapshot", "append-only set of plain commands", "snapshot"
@@ -66,16 +66,14 @@ class Crossing:
 
     Attributes:
         written: what the engine held that wrote them.
-        loaded: what the other one held; None where it did not serve.
-        status: with which it then ended: of its own accord above 0, of a signal below.
-        said: its last words then.
+        loaded: what the other one held; None where it refused.
+        said: in which words.
         touched: whether the files were others afterwards.
-        reloaded: what the engine that wrote them held after loading them again; None where it did not serve, or was not needed.
+        reloaded: what the engine that wrote them held after loading them again; None where it refused, or was not needed.
     """
 
     written: State
     loaded: State | None
-    status: int | None = None
     said: str = ""
     touched: bool = False
     reloaded: State | None = None
@@ -93,8 +91,6 @@ class Crossing:
         """What became worse by trying; empty if nothing did."""
         if self.loaded is not None:
             return self.problem
-        if self.status is None or self.status <= 0 or not self.said:
-            return f"it neither served nor ended with words (status {self.status})"
         if self.touched:
             return "it changed the files that it refused"
         if self.reloaded is None:
@@ -153,14 +149,15 @@ def cross(
         name: of the format, one of `FLAGS_OF`.
         parent: the folder in which the servers make their own.
         then: done by a client before the state is taken.
+
+    Raises:
+        TargetError: one of them neither served nor refused.
     """
     with Embedded(reader, FLAGS_OF[name], parent=parent, data=files.folders[name], started=False) as server:
-        try:
-            server.start()
-        except TargetError:
+        if refusal := start_or_refusal(server):
             touched = _digests(server.folder) != _digests(files.folders[name])
             reloaded = _reloaded(writer, FLAGS_OF[name], server.folder, parent)
-            return Crossing(files.state, None, server.status, last_words(server), touched, reloaded)
+            return Crossing(files.state, None, refusal, touched, reloaded)
         if then:
             with administering(server) as client:
                 then(client)
@@ -184,11 +181,7 @@ def state_of(server: Embedded) -> State:
 
 def _reloaded(environ: Mapping[str, str], flags: tuple[str, ...], data: Path, parent: Path) -> State | None:
     with Embedded(environ, flags, parent=parent, data=data, started=False) as server:
-        try:
-            server.start()
-        except TargetError:
-            return None
-        return state_of(server)
+        return None if start_or_refusal(server) else state_of(server)
 
 
 def _rewrite(client: redis.Redis) -> None:

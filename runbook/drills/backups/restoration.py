@@ -12,8 +12,9 @@ from cachelib import connect
 from runbook.drills.backups.backup import PATIENCE_S, Backup, administering
 from runbook.drills.checkers import account
 from runbook.drills.digest import digest_of
+from runbook.drills.starting import start_or_refusal
 from runbook.load import History, Outcome, Record
-from runbook.targets import Embedded, TargetError
+from runbook.targets import Embedded
 
 # The writers' ledger is in the first database, what nobody writes to meanwhile in the second.
 LEDGER, STATIC_DB = "runbook:backup:ledger", 1
@@ -118,13 +119,14 @@ def restored(environ: Mapping[str, str], flags: tuple[str, ...], taken: Taken, p
 
     Yields:
         What came of it, timed from here on, and the server, which does not run where it refused.
+
+    Raises:
+        TargetError: it neither served nor refused, which tells nothing of the backup.
     """
     lost_ns = time.monotonic_ns()
     with Embedded(environ, flags, parent=parent, data=taken.backup.folder, started=False) as server:
-        try:
-            server.start(PATIENCE_S)
-        except TargetError:
-            yield Restoration(taken, None, last_words(server)), server
+        if refusal := start_or_refusal(server, PATIENCE_S):
+            yield Restoration(taken, None, refusal), server
             return
         with administering(server) as client:
             client.lindex(LEDGER, 0)
@@ -143,9 +145,3 @@ def static_of(server: Embedded) -> str:
     """Digest what nobody writes to."""
     with connect(dataclasses.replace(server.config, db=STATIC_DB, deadline_s=PATIENCE_S)) as client:
         return digest_of(client)
-
-
-def last_words(server: Embedded) -> str:
-    """Return what a server logged as it ended, without time and process: the last line, and the one before if it tells more."""
-    texts = [line.partition(" # ")[2] for line in server.log().splitlines()[-2:]]
-    return "; ".join(text for text in texts if text and not any(routine in text for routine in ("initialized", "WARNING")))

@@ -14,9 +14,10 @@ from runbook.drills.backups.restoration import LEDGER, Content, content_of
 from runbook.drills.backups.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
 from runbook.drills.backups.variety import write_variety
 from runbook.drills.drill import Ground
+from runbook.drills.starting import start_or_refusal
 from runbook.drills.undo import UndoLog
 from runbook.evidence import Verdict
-from runbook.targets import Embedded, TargetError
+from runbook.targets import Embedded
 from runbook.targets.embedded import STORY_FLAGS
 from tests.conftest import SERVER_ENVIRON
 
@@ -76,11 +77,7 @@ class TestSpoiling:
     def test_a_spoiled_one_does_not(self, name: str, good: Path) -> None:
         SPOILED[name](good)
         with Embedded(SERVER_ENVIRON, data=good, started=False) as server:
-            try:
-                server.start()
-            except TargetError:
-                assert server.status == 1
-            else:
+            if not start_or_refusal(server):
                 assert len(content_of(server).ledger) < 300
 
     def test_a_copy_across_a_rewrite_has_a_hole(self, start_server: type[Embedded], tmp_path: Path) -> None:

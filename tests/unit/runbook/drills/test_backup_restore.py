@@ -121,6 +121,10 @@ class TestControls:
     def test_one_that_is_read_shows_nothing(self) -> None:
         assert judge_ignored(self.GOOD).verdict is INCONCLUSIVE
 
+    def test_a_refusal_does_not_show_that_it_is_not_read(self) -> None:
+        finding = judge_ignored(Restoration(TAKEN, None, "Bad file"))
+        assert (finding.verdict, finding.reason.startswith("this server has refused it")) == (INCONCLUSIVE, True)
+
     def test_bad_copies_that_are_found_out_pass(self) -> None:
         finding = judge_spoiled(self.GOOD, {"torn": self.BAD, "refused": Restoration(TAKEN, None, "Bad file")})
         assert (finding.verdict, finding.measured[0].value) == (PASS, 2)

@@ -12,7 +12,7 @@ from runbook.targets import Engine
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 STATE = State("values", "expiries", "42")
 LOADED = Crossing(STATE, STATE)
-REFUSED = Crossing(STATE, None, status=1, said="Wrong signature", reloaded=STATE)
+REFUSED = Crossing(STATE, None, said="Wrong signature", reloaded=STATE)
 CHANGES = [{"values": "another"}, {"expiries": "another"}, {"functions": "Function not found"}]
 
 
@@ -44,14 +44,11 @@ class TestRefusal:
         ("crossing", "reason"),
         [
             (Crossing(STATE, replace(STATE, values="nothing")), "loaded with other values"),
-            (replace(REFUSED, status=-9), "it neither served nor ended with words (status -9)"),
-            (replace(REFUSED, status=None), "it neither served nor ended with words (status None)"),
-            (replace(REFUSED, said=""), "it neither served nor ended with words (status 1)"),
             (replace(REFUSED, touched=True), "it changed the files that it refused"),
             (replace(REFUSED, reloaded=None), "the engine that wrote them does not load them any more"),
             (replace(REFUSED, reloaded=replace(STATE, values="less")), "the engine that wrote them then loads them with other values"),
         ],
-        ids=["a silent start on less", "killed", "never ended", "wordless", "files touched", "lost to the newer", "changed for the newer"],
+        ids=["a silent start on less", "files touched", "lost to the newer", "changed for the newer"],
     )
     def test_whatever_does_harm_fails(self, crossing: Crossing, reason: str) -> None:
         finding = judge_refused({SNAPSHOT: crossing})
