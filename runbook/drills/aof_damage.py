@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cachelib import connect
-from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, rewrite, write_items
+from runbook.drills.backups.backup import rewrite
+from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, write_items
 from runbook.drills.damage.check_aof import CheckAof, find_check_aof
 from runbook.drills.damage.judging import Digests, Outcome, judge_original, judge_outcomes
 from runbook.drills.damage.manifest import DIRECTORY, NAME, manifest_of, problems_of_set

@@ -23,6 +23,8 @@ from runbook.drills.backups.backup import (
     await_that,
     copy_append_only_set,
     copy_snapshot,
+    rewrite,
+    rewriting,
 )
 from runbook.drills.backups.restoration import (
     FEWEST_WRITES,
@@ -176,11 +178,18 @@ def _take_under_load(ground: Ground, name: str, take: Take, window_s: float) -> 
             _await_writes(load)
             time.sleep(window_s + ground.chance(name).uniform(0, 0.3))
             begin_rewrite(server, REWRITE_S)
+            doubts = _doubts(server)
             backup = take(server, ground.folder / name)
             _await_writes(load)
         server.kill()
     ground.keep(f"{name}-writes", load.history)
-    return Taken(backup, load.history, static)
+    return Taken(backup, load.history, static, doubts)
+
+
+def _doubts(server: Embedded) -> tuple[str, ...]:
+    """Tell why a backup that is asked for now is not asked for under the circumstances that are meant."""
+    with administering(server) as client:
+        return () if rewriting(client) else ("no rewrite was under way when the backup was asked for",)
 
 
 def _switched(ground: Ground, server: Embedded) -> Content | None:
@@ -219,8 +228,7 @@ def _fill(ground: Ground, server: Embedded) -> str:
     """Write what nobody writes to later, into a base of the append-only set, and return its digest."""
     with connect(replace(server.config, db=STATIC_DB, deadline_s=PATIENCE_S)) as client:
         write_variety(client, ground.chance("variety"), 100 if ground.full else 10)
-        client.bgrewriteaof()
-        await_rewritten(client)
+        rewrite(client)
     return static_of(server)
 
 

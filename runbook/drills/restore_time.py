@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runbook.drills.backups.backup import Backup, administering, await_rewritten, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import Backup, administering, copy_append_only_set, copy_snapshot, rewrite
 from runbook.drills.drill import Drill, Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.targets import Embedded, TargetError
@@ -167,8 +167,7 @@ def _take(server: Embedded, kind: str, into: Path) -> Backup:
         return copy_snapshot(server, into)
     if kind == BASE:
         with administering(server) as client:
-            client.bgrewriteaof()
-            await_rewritten(client)
+            rewrite(client)
     return copy_append_only_set(server, into)
 
 

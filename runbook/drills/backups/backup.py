@@ -14,13 +14,14 @@ from pathlib import Path
 import redis
 
 from cachelib import Client, connect
+from runbook.drills.damage.manifest import DIRECTORY
+from runbook.drills.disks.patience import await_true
 from runbook.targets import Embedded
 
 APPEND_ONLY_SET, SNAPSHOT = "append-only set", "snapshot"
-FOLDER_NAME, SNAPSHOT_NAME = "appendonlydir", "dump.rdb"
+SNAPSHOT_NAME = "dump.rdb"
 # A rewrite, or a snapshot, of what fits into the memory of a server of ours takes less, also where others use the disk.
 PATIENCE_S = 60.0
-LOOK_AGAIN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def copy_append_only_set(server: Embedded, into: Path) -> Backup:
         try:
             await_rewritten(client)
             began_ns = time.monotonic_ns()
-            shutil.copytree(server.folder / FOLDER_NAME, into / FOLDER_NAME)
+            shutil.copytree(server.folder / DIRECTORY, into / DIRECTORY)
             ended_ns = time.monotonic_ns()
         finally:
             client.config_set("auto-aof-rewrite-percentage", percentage)
@@ -92,18 +93,29 @@ def administering(server: Embedded) -> Client:
     return connect(dataclasses.replace(server.config, deadline_s=PATIENCE_S))
 
 
+def rewrite(client: redis.Redis) -> None:
+    """Have a server write all that it holds into a new base of its append-only set, and wait until it is done.
+
+    Raises:
+        TimeoutError: it takes too long.
+    """
+    client.bgrewriteaof()
+    await_rewritten(client)
+
+
 def await_rewritten(client: redis.Redis) -> None:
     """Wait until no rewrite of the append-only file is under way or about to begin.
 
     Raises:
         TimeoutError: it takes too long.
     """
+    await_that("the end of a rewrite", lambda: not rewriting(client))
 
-    def none_under_way() -> bool:
-        info = client.info("persistence")
-        return not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]
 
-    await_that("the end of a rewrite", none_under_way)
+def rewriting(client: redis.Redis) -> bool:
+    """Tell whether a rewrite of the append-only file is under way or about to begin."""
+    info = client.info("persistence")
+    return bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
 
 def await_that(what: str, happened: Callable[[], bool]) -> None:
@@ -112,8 +124,5 @@ def await_that(what: str, happened: Callable[[], bool]) -> None:
     Raises:
         TimeoutError: it takes too long.
     """
-    until_s = time.monotonic() + PATIENCE_S
-    while not happened():
-        if time.monotonic() > until_s:
-            raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}: look into the server's log")
-        time.sleep(LOOK_AGAIN_S)
+    if not await_true(happened, PATIENCE_S):
+        raise TimeoutError(f"waited {PATIENCE_S:g} s for {what}: look into the server's log")

@@ -10,8 +10,9 @@ from pathlib import Path
 import redis
 
 from cachelib import Client
-from runbook.drills.backups.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, await_rewritten, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import SNAPSHOT_NAME, administering, copy_append_only_set, copy_snapshot, rewrite
 from runbook.drills.backups.variety import write_variety
+from runbook.drills.damage.manifest import DIRECTORY
 from runbook.drills.digest import digest_of
 from runbook.drills.starting import start_or_refusal
 from runbook.targets import Embedded
@@ -113,13 +114,13 @@ def write_files(environ: Mapping[str, str], into: Path, chance: random.Random, r
         write_variety(client, chance, rounds)
         client.hset(HASH, "field", "value")
         client.function_load(_LIBRARY)
-        _rewrite(client)
+        rewrite(client)
         client.set(BEHIND, "the base")
         state = state_of(server)
         copy_append_only_set(server, folders[BASE])
         copy_snapshot(server, folders[SNAPSHOT])
         client.config_set("aof-use-rdb-preamble", "no")
-        _rewrite(client)
+        rewrite(client)
         copy_append_only_set(server, folders[COMMANDS])
         try:  # the time of a hash's field is known from Redis 7.4 and Valkey 9.0 on
             client.execute_command("HPEXPIRE", HASH, 3_600_000, "FIELDS", 1, "field")
@@ -127,7 +128,7 @@ def write_files(environ: Mapping[str, str], into: Path, chance: random.Random, r
         except redis.ResponseError:
             unknown = _UNKNOWN
         copy_append_only_set(server, folders[NOVEL])
-    for path in (folders[NOVEL] / FOLDER_NAME).glob("*.incr.aof"):
+    for path in (folders[NOVEL] / DIRECTORY).glob("*.incr.aof"):
         path.write_bytes(path.read_bytes() + unknown)
     return Files(folders, state)
 
@@ -184,12 +185,7 @@ def _reloaded(environ: Mapping[str, str], flags: tuple[str, ...], data: Path, pa
         return None if start_or_refusal(server) else state_of(server)
 
 
-def _rewrite(client: redis.Redis) -> None:
-    client.bgrewriteaof()
-    await_rewritten(client)
-
-
 def _digests(folder: Path) -> dict[str, str]:
     """Digest each file of a server's data."""
-    files = [*(folder / FOLDER_NAME).glob("*"), *folder.glob(SNAPSHOT_NAME)]
+    files = [*(folder / DIRECTORY).glob("*"), *folder.glob(SNAPSHOT_NAME)]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runbook.drills.backups.backup import APPEND_ONLY_SET, FOLDER_NAME, Backup, administering, await_that
+from runbook.drills.backups.backup import APPEND_ONLY_SET, Backup, administering, await_that
+from runbook.drills.damage.manifest import DIRECTORY
 from runbook.targets import Embedded
 
 # How an append to the ledger begins in the file.
@@ -44,7 +45,7 @@ def copy_across_rewrite(server: Embedded, into: Path, lasts_s: float) -> Backup:
     Raises:
         TimeoutError: it did not go as it should.
     """
-    source, copied = server.folder / FOLDER_NAME, into / FOLDER_NAME
+    source, copied = server.folder / DIRECTORY, into / DIRECTORY
     began_ns = time.monotonic_ns()
     shutil.copytree(source, copied)
     before = {path.name: path.stat().st_size for path in source.glob("*.incr.aof")}
@@ -58,7 +59,7 @@ def copy_across_rewrite(server: Embedded, into: Path, lasts_s: float) -> Backup:
 
 
 def _increment(folder: Path) -> Path:
-    (path,) = (folder / FOLDER_NAME).glob("*.incr.aof")
+    (path,) = (folder / DIRECTORY).glob("*.incr.aof")
     return path
 
 
@@ -75,7 +76,7 @@ def _cut_out(folder: Path) -> None:
 
 
 def _forget_manifest(folder: Path) -> None:
-    for path in (folder / FOLDER_NAME).glob("*.manifest"):
+    for path in (folder / DIRECTORY).glob("*.manifest"):
         path.unlink()
 
 

@@ -2,7 +2,6 @@
 
 import enum
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from runbook.drills.faults.files import cut, overwrite
 
 # More than the last command, of which the server might skip what is changed; up to a sector.
 ZEROED_BYTES = 16, 512
-REWRITE_TIMEOUT_S = 20.0
 
 
 class Kind(enum.StrEnum):
@@ -108,20 +106,6 @@ def write_items(client: redis.Redis, numbers: Iterable[int], chance: random.Rand
                     transaction.set(key, text, ex=10_000_000)
                     transaction.set(f"{key}:second", text)
                     transaction.execute()
-
-
-def rewrite(client: redis.Redis) -> None:
-    """Have the server write all that it holds into a new base, with a new increment behind it.
-
-    Raises:
-        TimeoutError: it took longer than 20 s.
-    """
-    client.bgrewriteaof()
-    until_s = time.monotonic() + REWRITE_TIMEOUT_S
-    while any(client.info("persistence")[name] for name in ("aof_rewrite_in_progress", "aof_rewrite_scheduled")):
-        if time.monotonic() > until_s:
-            raise TimeoutError(f"the rewrite of the append-only file took longer than {REWRITE_TIMEOUT_S:g} s")
-        time.sleep(0.02)
 
 
 def cases(original: Original, chance: random.Random, cuts: int, each: int) -> Iterator[Case]:

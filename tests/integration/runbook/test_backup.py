@@ -9,10 +9,11 @@ import pytest
 
 from cachelib import Client
 from runbook.drills import upgrade
-from runbook.drills.backups.backup import FOLDER_NAME, SNAPSHOT_NAME, administering, copy_append_only_set, copy_snapshot
+from runbook.drills.backups.backup import SNAPSHOT_NAME, administering, copy_append_only_set, copy_snapshot
 from runbook.drills.backups.restoration import LEDGER, Content, content_of
 from runbook.drills.backups.spoiled import SPOILED, begin_rewrite, copy_across_rewrite
 from runbook.drills.backups.variety import write_variety
+from runbook.drills.damage.manifest import DIRECTORY
 from runbook.drills.drill import Ground
 from runbook.drills.starting import start_or_refusal
 from runbook.drills.undo import UndoLog
@@ -39,10 +40,10 @@ class TestTaking:
         backup = copy_append_only_set(engine, tmp_path / "copy")
         assert (backup.began_ns / 1e9 - before_s) > REWRITE_S / 2
         assert not client.info("persistence")["aof_rewrite_in_progress"]
-        assert len(list((tmp_path / "copy" / FOLDER_NAME).iterdir())) == 3
+        assert len(list((tmp_path / "copy" / DIRECTORY).iterdir())) == 3
 
     def test_rewrites_are_automatic_again_afterwards_also_where_the_copy_failed(self, own_server: Embedded, tmp_path: Path) -> None:
-        (tmp_path / "copy" / FOLDER_NAME).mkdir(parents=True)
+        (tmp_path / "copy" / DIRECTORY).mkdir(parents=True)
         with administering(own_server) as client:
             with pytest.raises(FileExistsError):
                 copy_append_only_set(own_server, tmp_path / "copy")

@@ -94,6 +94,10 @@ class TestBackups:
         finding = judge_backups(SNAPSHOT, [_restored(*LEDGER[:505], taken=early)])
         assert (finding.verdict, finding.reason) == (INCONCLUSIVE, "only 50 acknowledged 0 s before the backup, 100 are needed")
 
+    def test_one_without_a_rewrite_under_way_proves_nothing(self) -> None:
+        finding = judge_backups(SNAPSHOT, [_restored(*LEDGER[:505], taken=replace(TAKEN, doubts=("no rewrite was under way",)))])
+        assert (finding.verdict, finding.reason) == (INCONCLUSIVE, "no rewrite was under way")
+
     def test_none_at_all_proves_nothing(self) -> None:
         assert judge_backups(SNAPSHOT, []).verdict is INCONCLUSIVE
 
