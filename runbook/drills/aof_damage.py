@@ -11,11 +11,13 @@ from pathlib import Path
 
 from cachelib import connect
 from runbook.drills.backups.backup import rewrite
-from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases, write_items
+from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Case, Kind, Original, cases
 from runbook.drills.damage.check_aof import CheckAof, find_check_aof
-from runbook.drills.damage.judging import Digests, Outcome, judge_original, judge_outcomes
+from runbook.drills.damage.items import read_values, write_items
+from runbook.drills.damage.judging import judge_original, judge_outcomes
 from runbook.drills.damage.manifest import DIRECTORY, NAME, manifest_of, problems_of_set
-from runbook.drills.digest import digests_of
+from runbook.drills.damage.outcome import Held, Outcome
+from runbook.drills.digest import digest_of
 from runbook.drills.drill import FULL, QUICK, Drill, Ground
 from runbook.drills.faults.files import damaged_copy, digest_of_files
 from runbook.drills.starting import start_or_refusal
@@ -56,7 +58,7 @@ def drill(ground: Ground) -> Result:
         if number % 10 == 1:
             ground.say(f"case {number} of {len(todo)}: {case.kind}")
         outcomes.append(try_case(ground, original, case, tool))
-    findings = judge_outcomes(outcomes, original.written, has_tool=tool is not None)
+    findings = judge_outcomes(outcomes, Held(original.written, original.digest), has_tool=tool is not None)
     return Result(tuple(outcomes), (*findings, judge_original(before, digest_of_files(original.folder))))
 
 
@@ -69,14 +71,13 @@ def write_original(ground: Ground) -> Original:
     chance, folder = ground.chance("items"), ground.folder / "original"
     with ground.embedded() as server, connect(server.config) as client:
         ground.engine = server.engine
-        write_items(client, range(ITEMS), chance)
+        before = write_items(client, range(ITEMS), chance)
         rewrite(client)
-        before = digests_of(client)
-        write_items(client, range(ITEMS, 2 * ITEMS), chance)
-        written = digests_of(client)
+        written = before | write_items(client, range(ITEMS, 2 * ITEMS), chance)
+        digest = digest_of(client)
         server.stop()
         shutil.copytree(server.folder / DIRECTORY, folder / DIRECTORY)
-    return Original(folder, before, written)
+    return Original(folder, before, written, digest)
 
 
 def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | None) -> Outcome:
@@ -86,7 +87,7 @@ def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | No
         accused = tuple(problems_of_set(copy.folder))
         checked = tool.check(files / MANIFEST) if tool else None
         held, said = _start(ground, copy.folder)
-        repaired = None
+        repaired: Held | None = None
         if case.kind in CUT_OFF and tool:
             # Of the increment alone: given the manifest, Valkey's tool gets no further than its own base (its pull request 4739).
             tool.fix(files / original.increment.name)
@@ -98,11 +99,11 @@ def try_case(ground: Ground, original: Original, case: Case, tool: CheckAof | No
     return Outcome(case.kind, case.name, original.whole_before(case.units), held, said, accused, checked, repaired, doubts)
 
 
-def _start(ground: Ground, data: Path) -> tuple[Digests | None, str]:
+def _start(ground: Ground, data: Path) -> tuple[Held | None, str]:
     """Start a server on a copy of the files; return what it holds, or None and what it said when it refused."""
     with Embedded(ground.environ, parent=ground.folder, data=data, started=False) as server, connect(server.config) as client:
         refusal = start_or_refusal(server)
-        return None if refusal else digests_of(client), refusal
+        return None if refusal else Held(read_values(client), digest_of(client)), refusal
 
 
 DRILL = Drill(

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from runbook.drills import aof_damage, instrument, lost_replies, persistence, power_loss, reconnection, recorder, speed
-from runbook.drills.damage import judging
+from runbook.drills.damage import claims
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
@@ -58,7 +58,7 @@ def cuts_table(result: power_loss.Result) -> Table:
 
 def damage_table(result: aof_damage.Result) -> Table:
     """Show for each kind of damage what the server did with it, and who noticed."""
-    told = next(finding for finding in result.findings if finding.claim == judging.TOLD)
+    told = next(finding for finding in result.findings if finding.claim == claims.TOLD)
     rows = [(str(row.name), Measured(f"{row.samples}"), Measured(str(row.value))) for row in told.measured[1:]]
     return Table("Who noticed the damage", ("damage", "copies", "what the server did, and who accused it"), rows)
 

@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _CRLF = 2
+# Which arguments of a command are values, of which any bytes will do.
+_VALUES = {
+    b"SET": slice(2, 3),
+    b"RPUSH": slice(2, None),
+    b"SADD": slice(2, None),
+    b"HSET": slice(2, None),
+    b"ZADD": slice(3, None, 2),
+    b"XADD": slice(3, None),
+}
 _WRITE_NOTHING = (b"SELECT", b"MULTI", b"EXEC")
 
 
@@ -19,7 +28,6 @@ class Role(enum.StrEnum):
     RETURN = "carriage return"  # behind such a number
     FEED = "line feed"  # behind that
     TERMINATOR = "terminator"  # carriage return or line feed behind an argument
-    VALUE = "value"  # of a SET
 
 
 class Unit(NamedTuple):
@@ -37,10 +45,12 @@ class AofFile:
     Attributes:
         units: in their order.
         places: the offsets of the bytes of each role.
+        values: those of the bytes of values, by command.
     """
 
     units: tuple[Unit, ...]
     places: dict[Role, list[int]]
+    values: dict[bytes, list[int]]
 
     def units_before(self, offset: int) -> int:
         """Count the units that end before an offset."""
@@ -54,6 +64,7 @@ def read_aof(data: bytes) -> AofFile:
         ValueError: it is damaged, or it holds annotations.
     """
     places: dict[Role, list[int]] = {role: [] for role in Role}
+    values: dict[bytes, list[int]] = {name: [] for name in _VALUES}
     units: list[Unit] = []
     at = begin = 0
     keys: list[bytes] = []
@@ -67,15 +78,15 @@ def read_aof(data: bytes) -> AofFile:
             places[Role.TERMINATOR] += (at + length, at + length + 1)
             at += length + _CRLF
         name, *rest = (data[argument.start : argument.stop] for argument in arguments)
-        if name.upper() == b"SET":
-            places[Role.VALUE] += arguments[2]
+        for argument in arguments[_VALUES.get(name.upper(), slice(0))]:
+            values[name.upper()] += argument
         if name.upper() not in _WRITE_NOTHING:
             keys.append(rest[0])
         within = name.upper() == b"MULTI" or (within and name.upper() != b"EXEC")
         if not within:
             units.append(Unit(begin, at, tuple(keys)))
             begin, keys = at, []
-    return AofFile(tuple(units), places)
+    return AofFile(tuple(units), places, values)
 
 
 def _number(data: bytes, at: int, places: dict[Role, list[int]]) -> tuple[int, int]:

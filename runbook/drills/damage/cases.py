@@ -2,14 +2,13 @@
 
 import enum
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from runbook.drills.damage.aof_file import Role, read_aof
+from runbook.drills.damage.items import Value, Values
 from runbook.drills.damage.manifest import DIRECTORY, NAME
 from runbook.drills.faults.files import cut, overwrite
 
@@ -48,21 +47,25 @@ class Original:
 
     Attributes:
         folder: the data folder of a server.
-        before: digests of the keys in the base.
-        written: digests of all keys.
+        before: the values in the base.
+        written: all values.
+        digest: what our digest makes of them.
     """
 
     folder: Path
-    before: Mapping[bytes, str]
-    written: Mapping[bytes, str]
+    before: Values
+    written: Values
+    digest: str
 
     @property
     def increment(self) -> Path:
         """Its increment."""
         return next((self.folder / DIRECTORY).glob("*.incr.aof"))
 
-    def whole_before(self, units: int) -> dict[bytes, str]:
-        """Return the digests of what the base and the first units of the increment hold."""
+    def whole_before(self, units: int | None) -> dict[bytes, Value]:
+        """Return what the base and the first units of the increment hold; nothing where there are none, not even of the base."""
+        if units is None:
+            return {}
         keys = [key for unit in read_aof(self.increment.read_bytes()).units[:units] for key in unit.keys]
         return {**self.before, **{key: self.written[key] for key in keys}}
 
@@ -75,37 +78,14 @@ class Case:
         kind: what is damaged.
         name: where exactly, in words.
         damage: does it to the copy's folder.
-        units: how many units of the increment stand before the damage; all, where that is elsewhere.
+        units: how many units of the increment a server can know of: those before the damage, or all where that is elsewhere; None where
+            it can't know of the base either.
     """
 
     kind: Kind
     name: str
     damage: Callable[[Path], object]
-    units: int
-
-
-def write_items(client: redis.Redis, numbers: Iterable[int], chance: random.Random) -> None:
-    """Write items of several types, each under a key of its own, now and then two of them in a transaction, or one that expires."""
-    for number in numbers:
-        key, text = f"runbook:aof:{number:04d}", f"{chance.getrandbits(160):040x}"
-        match number % 8:
-            case 0 | 1:
-                client.set(key, text)
-            case 2:
-                client.rpush(key, text, "second", text)
-            case 3:
-                client.sadd(key, text, "second")
-            case 4:
-                client.hset(key, mapping={"first": text, "second": text})
-            case 5:
-                client.zadd(key, {text: number, "second": 0.5})
-            case 6:
-                client.xadd(key, {"field": text})
-            case _:
-                with client.pipeline() as transaction:
-                    transaction.set(key, text, ex=10_000_000)
-                    transaction.set(f"{key}:second", text)
-                    transaction.execute()
+    units: int | None
 
 
 def cases(original: Original, chance: random.Random, cuts: int, each: int) -> Iterator[Case]:
@@ -136,11 +116,15 @@ def cases(original: Original, chance: random.Random, cuts: int, each: int) -> It
         for role in (Role.MARK, Role.DIGIT):
             at = chance.choice(places[role])
             yield changed(Kind.FRAMING, at, data[at] ^ 0x40)  # no digit any more
-        for role, kind in ((Role.RETURN, Kind.SKIPPED), (Role.TERMINATOR, Kind.SKIPPED), (Role.FEED, Kind.FEED), (Role.VALUE, Kind.VALUE)):
+        for role, kind in ((Role.RETURN, Kind.SKIPPED), (Role.TERMINATOR, Kind.SKIPPED), (Role.FEED, Kind.FEED)):
             at = chance.choice(places[role])
             yield changed(kind, at, data[at] ^ 1 << chance.randrange(8))
+        for offsets in aof.values.values():
+            at = chance.choice(offsets)
+            yield changed(Kind.VALUE, at, data[at] ^ 1 << chance.randrange(8))
         # A value of 40 bytes, what ends it, and `*3`: four bytes more end where a line ends too, as a value may.
-        alone = [at for at in places[Role.VALUE] if data[at - 1 : at] == b"\n" and len(aof.units[aof.units_before(at)].keys) == 1]
+        strings = [at for at in aof.values[b"SET"] if at < len(data) // 2]
+        alone = [at for at in strings if data[at - 1 : at] == b"\n" and len(aof.units[aof.units_before(at)].keys) == 1]
         at = chance.choice(alone) - len("0\r\n")
         yield changed(Kind.LENGTH, at, data[at] + 4)
         tail = chance.randint(*ZEROED_BYTES)
@@ -158,7 +142,8 @@ def cases(original: Original, chance: random.Random, cuts: int, each: int) -> It
         (Kind.SHORT, manifest, cut, (len((original.folder / manifest).read_bytes().splitlines(keepends=True)[0]),)),
     ]
     for kind, file, damage, arguments in elsewhere:
-        yield Case(kind, file, _within(file, damage, *arguments), len(aof.units))
+        units = {Kind.NO_MANIFEST: None, Kind.SHORT: 0}.get(kind, len(aof.units))
+        yield Case(kind, file, _within(file, damage, *arguments), units)
 
 
 def _within(file: str, damage: Callable[..., object], *arguments: Any) -> Callable[[Path], object]:

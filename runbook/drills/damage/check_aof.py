@@ -20,11 +20,16 @@ class Report:
 
     Attributes:
         status: its exit status, 0 for a whole set.
-        said: its last line.
+        output: all that it said.
     """
 
     status: int
-    said: str
+    output: str
+
+    @property
+    def said(self) -> str:
+        """Its last line."""
+        return next((line for line in reversed(self.output.splitlines()) if line.strip()), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,7 @@ class CheckAof:
 
     def _run(self, *arguments: str) -> Report:
         done = _output([self.path, *arguments])
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        return Report(done.returncode, lines[-1] if lines else "")
+        return Report(done.returncode, done.stdout)
 
 
 def find_check_aof(environ: Mapping[str, str], folder: Path) -> CheckAof | None:

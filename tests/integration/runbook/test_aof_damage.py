@@ -10,6 +10,7 @@ from runbook.drills.damage.cases import Kind, cases
 from runbook.drills.damage.check_aof import find_check_aof
 from runbook.drills.damage.judging import judge_outcomes
 from runbook.drills.damage.manifest import problems_of_set
+from runbook.drills.damage.outcome import Held
 from runbook.drills.drill import Ground
 from runbook.drills.faults.files import digest_of_files
 from runbook.drills.undo import UndoLog
@@ -36,7 +37,7 @@ def test_no_kind_of_damage_passes_our_checks_unseen(ground: Ground) -> None:
     todo = list(cases(original, ground.chance(), cuts=2, each=1))
     assert {case.kind for case in todo} == set(Kind)
     outcomes = [try_case(ground, original, case, tool) for case in todo]
-    findings = judge_outcomes(outcomes, original.written, has_tool=True)
+    findings = judge_outcomes(outcomes, Held(original.written, original.digest), has_tool=True)
     assert {finding.claim: finding.reason for finding in findings if finding.verdict is not Verdict.PASS and not finding.known} == {}
     assert sum(finding.is_known for finding in findings) == 4
     assert digest_of_files(original.folder) == before

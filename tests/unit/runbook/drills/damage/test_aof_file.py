@@ -21,7 +21,7 @@ def test_units_are_commands_and_transactions_with_their_keys() -> None:
 
 def test_each_byte_has_one_role_but_for_arguments_that_are_no_values() -> None:
     aof = read_aof(SET)
-    offsets = [offset for places in aof.places.values() for offset in places]
+    offsets = [offset for places in (*aof.places.values(), *aof.values.values()) for offset in places]
     assert len(set(offsets)) == len(offsets) == len(SET) - len(b"SET" + b"k")
     read = {role: bytes(SET[at] for at in places) for role, places in aof.places.items()}
     assert read == {
@@ -30,8 +30,26 @@ def test_each_byte_has_one_role_but_for_arguments_that_are_no_values() -> None:
         Role.RETURN: b"\r" * 4,
         Role.FEED: b"\n" * 4,
         Role.TERMINATOR: b"\r\n" * 3,
-        Role.VALUE: b"hello\r\nworld",
     }
+    assert bytes(SET[at] for at in aof.values[b"SET"]) == b"hello\r\nworld"
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (b"SET k a PXAT 7", b"a"),
+        (b"rpush k a b", b"ab"),
+        (b"SADD k a b", b"ab"),
+        (b"HSET k a b c d", b"abcd"),
+        (b"ZADD k 1 a 2 b", b"ab"),
+        (b"XADD k 1-1 a b", b"ab"),
+        (b"DEL k", b""),
+    ],
+)
+def test_which_arguments_are_values_depends_on_the_command(words: bytes, values: bytes) -> None:
+    arguments = words.split()
+    data = b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in arguments)
+    assert bytes(data[at] for offsets in read_aof(data).values.values() for at in offsets) == values
 
 
 def test_a_unit_stands_before_an_offset_only_as_a_whole() -> None:

@@ -1,21 +1,41 @@
 """What the drill of damaged files concludes, from outcomes made by hand: each claim has a known-bad that it must catch."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runbook.drills.damage.cases import CUT_OFF, REWRITTEN, Kind
 from runbook.drills.damage.check_aof import Report
-from runbook.drills.damage.judging import CLAIMS, Outcome, judge_original, judge_outcomes
+from runbook.drills.damage.claims import CLAIMS
+from runbook.drills.damage.items import Value, Values
+from runbook.drills.damage.judging import judge_original, judge_outcomes
+from runbook.drills.damage.outcome import Held, Outcome
 from runbook.evidence import Finding, Verdict
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 
-WRITTEN = {b"a": "1", b"b": "2", b"c": "3"}
-WHOLE = {b"a": "1", b"b": "2"}
-CHANGED = {**WRITTEN, b"c": "4"}
+
+def values(**contents: str) -> Values:
+    """Return strings by key."""
+    return {key.encode(): Value(b"string", content.encode()) for key, content in contents.items()}
+
+
+def held(values: Values, digest: str | None = None) -> Held:
+    """Return what a server holds, by default as a digest tells it that sees everything."""
+    return Held(values, repr(sorted(values.items())) if digest is None else digest)
+
+
+A, B, C = (dict([item]) for item in values(a="1", b="2", c="3").items())
+WRITTEN = held(A | B | C)
+WHOLE, NONE = held(A | B), held({})
+CHANGED = held(A | B | values(c="4"))
+TWO_CHANGED = held(A | values(b="4", c="4"))
+BLIND = WRITTEN.digest
+SWALLOWED = held(A | values(b="2\r\n*5"))
 VALID, INVALID = Report(0, "valid"), Report(1, "not valid")
-MANIFEST_LOSSES = (Kind.NO_MANIFEST, Kind.SHORT)
+SKIPS = Report(1, "0x 7: Expected \\r\\n, got: 0c0a\nincr.aof is not valid")
+FOREIGN = Report(1, "Start to check BASE AOF (RESP format).\nbase.rdb is not valid")
 
 
 def outcome(kind: Kind) -> Outcome:
@@ -24,7 +44,7 @@ def outcome(kind: Kind) -> Outcome:
     return Outcome(
         kind,
         "somewhere",
-        whole=WHOLE,
+        whole={} if kind is Kind.NO_MANIFEST else WHOLE.values,
         held=WRITTEN if harmless else WHOLE if kind is Kind.CUT else None,
         accused=("a problem",) if kind in REWRITTEN else (),
         checked=VALID if harmless else INVALID,
@@ -55,25 +75,30 @@ def test_the_best_that_can_be_passes() -> None:
         (Kind.NOTHING, {"accused": ("a problem",)}, {"Control": INCONCLUSIVE}),
         (Kind.NOTHING, {"checked": INVALID}, {"redis-check-aof accuses": FAIL}),
         (Kind.SKIPPED, {"checked": INVALID}, {"redis-check-aof accuses": FAIL}),
-        (Kind.CUT, {"held": {b"a": "1"}}, {"An increment": FAIL}),
-        (Kind.CUT, {"held": {**WHOLE, b"c": "half"}}, {"An increment": FAIL}),
+        (Kind.CUT, {"held": held(A)}, {"An increment": FAIL}),
+        (Kind.CUT, {"held": CHANGED}, {"An increment": FAIL}),
         (Kind.CUT, {"held": None}, {"An increment": FAIL}),
-        (Kind.CUT, {"repaired": {b"a": "1"}}, {"redis-check-aof --fix of a copy brings back all": FAIL}),
+        (Kind.CUT, {"repaired": held(A)}, {"redis-check-aof --fix of a copy brings back all": FAIL}),
         (Kind.CUT, {"repaired": WRITTEN}, {"redis-check-aof --fix of a copy brings back all": FAIL}),
         (Kind.FRAMING, {"held": CHANGED}, {"Damage to the framing": FAIL}),
         (Kind.FRAMING, {"repaired": None}, {"redis-check-aof --fix of a copy brings back all": FAIL}),
         (Kind.ZEROS, {"held": WHOLE}, {}),
         (Kind.ZEROS, {"held": CHANGED}, {"A tail of zeros": FAIL}),
         (Kind.FEED, {"held": CHANGED}, {}),
-        (Kind.LENGTH, {"repaired": {**WHOLE, b"b": "4"}}, {"redis-check-aof --fix of a copy brings back nothing": FAIL}),
+        (Kind.LENGTH, {"repaired": held(A | values(b="4"))}, {"redis-check-aof --fix of a copy brings back nothing": FAIL}),
         (Kind.BASE, {"held": CHANGED}, {"A damaged base": FAIL}),
         (Kind.NO_INCREMENT, {"held": WHOLE}, {"A damaged base": FAIL}),
-        (Kind.GARBAGE, {"held": {}, "repaired": {}}, {"A damaged base": FAIL, "A manifest written anew": FAIL}),
+        (Kind.GARBAGE, {"held": NONE, "repaired": NONE}, {"A damaged base": FAIL, "A manifest written anew": FAIL}),
         (Kind.VALUE, {"held": CHANGED}, {"The server itself notices": FAIL}),
-        (Kind.VALUE, {"held": WRITTEN}, {"Our checks": FAIL}),
-        (Kind.NO_MANIFEST, {"held": {}}, {"The server itself refuses": FAIL}),
+        (Kind.VALUE, {"held": WRITTEN}, {}),
+        (Kind.VALUE, {"held": held(CHANGED.values, BLIND)}, {"Our checks": FAIL, "The server itself notices": FAIL}),
+        (Kind.CUT, {"held": held(WHOLE.values, BLIND)}, {"Our checks": FAIL}),
+        (Kind.NOTHING, {"held": held(WRITTEN.values, "another")}, {"Control": INCONCLUSIVE}),
+        (Kind.NO_MANIFEST, {"held": NONE}, {"The server itself refuses": FAIL}),
         (Kind.SHORT, {"held": WHOLE}, {"The server itself refuses": FAIL}),
-        (Kind.SHORT, {"held": WRITTEN, "accused": ()}, {"Our checks": FAIL}),
+        (Kind.SHORT, {"held": held(WHOLE.values, BLIND)}, {"The server itself refuses": FAIL}),
+        (Kind.SHORT, {"held": held(WHOLE.values, BLIND), "accused": ()}, {"The server itself refuses": FAIL, "Our checks": FAIL}),
+        (Kind.SHORT, {"held": WRITTEN, "accused": ()}, {}),
     ],
 )
 def test_what_contradicts_a_claim_is_caught_and_contradicts_no_other(kind: Kind, changes: Any, verdicts: dict[str, Verdict]) -> None:
@@ -104,14 +129,46 @@ def test_without_the_tool_its_claims_stay_open_and_the_reason_says_what_to_insta
     assert len(found) == 3
 
 
-def test_what_the_server_is_known_for_weighs_nothing() -> None:
-    for kind, changes in {Kind.VALUE: {"held": CHANGED}, Kind.SHORT: {"held": WHOLE}, Kind.SKIPPED: {"checked": INVALID}}.items():
-        (finding,) = judged(kind, **changes).values()
-        assert finding.is_known
+@pytest.mark.parametrize(
+    ("kind", "changes", "is_known"),
+    [
+        (Kind.VALUE, {"held": CHANGED}, True),
+        (Kind.VALUE, {"held": TWO_CHANGED}, False),
+        (Kind.VALUE, {"held": WHOLE}, False),
+        (Kind.VALUE, {"held": held({**WRITTEN.values, b"d": Value(b"string", b"4")})}, False),
+        (Kind.NO_MANIFEST, {"held": NONE}, True),
+        (Kind.NO_MANIFEST, {"held": WHOLE}, False),
+        (Kind.SHORT, {"held": WHOLE}, True),
+        (Kind.SHORT, {"held": NONE}, False),
+        (Kind.SHORT, {"held": CHANGED}, False),
+        (Kind.LENGTH, {"repaired": SWALLOWED}, True),
+        (Kind.LENGTH, {"repaired": held(values(a="1", b="2\r\n*"))}, False),
+        (Kind.LENGTH, {"repaired": held(values(a="1", b="4\r\n*5"))}, False),
+        (Kind.LENGTH, {"repaired": held(values(a="4", b="2\r\n*5"))}, False),
+        (Kind.LENGTH, {"repaired": held(values(a="1", d="2\r\n*5"))}, False),
+        (Kind.SKIPPED, {"checked": SKIPS}, True),
+        (Kind.SKIPPED, {"checked": FOREIGN}, True),
+        (Kind.SKIPPED, {"checked": INVALID}, False),
+        (Kind.NOTHING, {"checked": FOREIGN}, True),
+        (Kind.NOTHING, {"checked": SKIPS}, False),
+        (Kind.NOTHING, {"checked": INVALID}, False),
+    ],
+)
+def test_only_the_very_failure_that_the_server_is_known_for_weighs_nothing(kind: Kind, changes: Any, is_known: bool) -> None:
+    (finding,) = judged(kind, **changes).values()
+    assert (finding.verdict, finding.is_known) == (FAIL, is_known)
+
+
+def test_one_failure_that_is_not_known_outweighs_those_that_are_and_is_told_first() -> None:
+    outcomes = [outcome(kind) for kind in Kind]
+    value = next(each for each in outcomes if each.kind is Kind.VALUE)
+    outcomes += [replace(value, held=CHANGED), replace(value, held=TWO_CHANGED)]
+    (finding,) = (each for each in judge_outcomes(outcomes, WRITTEN, has_tool=True) if each.verdict is not PASS)
+    assert (finding.is_known, "2 of 3 cases" in finding.reason, "2 of another value" in finding.reason) == (False, True, True)
 
 
 def test_the_reason_tells_how_many_keys_differ_and_which_is_the_first() -> None:
-    (finding,) = judged(Kind.CUT, held={b"a": "9", b"x": "1"}).values()
+    (finding,) = judged(Kind.CUT, held=held(values(a="9", x="1"))).values()
     assert "of 2 keys 1 missing, first b; 1 that should not be there, first x; 1 of another value, first a" in finding.reason
 
 
