@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runbook.drills.backups.backup import Backup, administering, copy_append_only_set, copy_snapshot, rewrite
+from runbook.drills.digest import digest_of
 from runbook.drills.drill import Drill, Ground
+from runbook.drills.faults.files import overwrite
+from runbook.drills.starting import start_or_refusal
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.targets import Embedded, TargetError
 from runbook.targets.embedded import STORY_FLAGS
@@ -34,6 +37,7 @@ CLAIMS = {
     kind: f"A server restored from {kind} serves within {FIXED_S:g} s and {PER_100_MIB_S:g} s more for each 100 MiB"
     for kind in (COMMANDS, BASE, SNAPSHOT)
 }
+SPOILED_CLAIM = "Control: a backup of which one byte of one value was changed is found out"
 # Nothing but what we ask for is written to disk.
 FLAGS = (*STORY_FLAGS, "--save", "", "--auto-aof-rewrite-percentage", "0")
 FLAGS_OF = {COMMANDS: FLAGS, BASE: FLAGS, SNAPSHOT: ("--appendonly", "no", *FLAGS[2:])}
@@ -129,6 +133,18 @@ def judge_timings(kind: str, timings: Sequence[Timing]) -> Finding:
     return judge(CRITERION, CLAIMS[kind], in_time)
 
 
+def judge_spoiled(timing: Timing) -> Finding:
+    """Judge whether the harness tells that a backup which a server loads without a word is spoiled."""
+
+    def told() -> tuple[Verdict, str, tuple[Measurement, ...]]:
+        measured = (Measurement("what it sees", timing.problem or "nothing"),)
+        if not math.isfinite(timing.serve_s):
+            return Verdict.INCONCLUSIVE, "the server did not load it", measured
+        return (Verdict.PASS, "", measured) if timing.problem else (Verdict.INCONCLUSIVE, "it passes for a good one", measured)
+
+    return judge(CRITERION, SPOILED_CLAIM, told)
+
+
 def _perform(ground: Ground) -> list[Finding]:
     sizes_mib = SIZES_MIB[ground.profile]
     free_mib, needed_mib = shutil.disk_usage(ground.folder).free // MIB, COPIES_ON_DISK * max(sizes_mib)
@@ -140,17 +156,20 @@ def _perform(ground: Ground) -> list[Finding]:
         with Embedded(ground.environ, FLAGS, parent=ground.folder) as server:
             ground.engine = server.engine
             ground.say(f"{size_mib} MiB: writing them")
-            keys = _fill(server, size_mib, ground.chance(f"{size_mib} MiB"))
+            written = _fill(server, size_mib, ground.chance(f"{size_mib} MiB"))
             for kind in CLAIMS:
                 ground.say(f"{size_mib} MiB: {kind}")
                 backup = _take(server, kind, ground.folder / "backup")
-                timings[kind] += [_timed(ground, kind, backup, size_mib, keys) for _ in range(ground.times)]
+                timings[kind] += [_timed(ground, kind, backup, size_mib, written) for _ in range(ground.times)]
+                if kind == COMMANDS and size_mib == min(sizes_mib):
+                    _spoil(backup)
+                    spoiled = _timed(ground, kind, backup, size_mib, written)
                 shutil.rmtree(backup.folder)
-    return [judge_timings(kind, taken) for kind, taken in timings.items()]
+    return [*(judge_timings(kind, taken) for kind, taken in timings.items()), judge_spoiled(spoiled)]
 
 
-def _fill(server: Embedded, size_mib: int, chance: random.Random) -> int:
-    """Write values that can't be compressed, and return how many."""
+def _fill(server: Embedded, size_mib: int, chance: random.Random) -> str:
+    """Write values that can't be compressed, and return a digest of them."""
     block, keys = chance.randbytes(MIB), size_mib * MIB // VALUE_BYTES
     with administering(server) as client:
         for first in range(0, keys, VALUES_AT_ONCE):
@@ -159,7 +178,7 @@ def _fill(server: Embedded, size_mib: int, chance: random.Random) -> int:
                     at = chance.randrange(MIB - VALUE_BYTES)
                     writing.set(KEY.format(number), block[at : at + VALUE_BYTES])
                 writing.execute()
-    return keys
+        return digest_of(client)
 
 
 def _take(server: Embedded, kind: str, into: Path) -> Backup:
@@ -171,23 +190,37 @@ def _take(server: Embedded, kind: str, into: Path) -> Backup:
     return copy_append_only_set(server, into)
 
 
-def _timed(ground: Ground, kind: str, backup: Backup, size_mib: int, keys: int) -> Timing:
+def _spoil(backup: Backup) -> None:
+    """Change the last byte of the last value, of an append-only set of commands alone."""
+    (increment,) = backup.folder.rglob("*.incr.aof")
+    at = increment.stat().st_size - len("\r\n") - 1
+    overwrite(increment, at, bytes([increment.read_bytes()[at] ^ 1]))
+
+
+def _timed(ground: Ground, kind: str, backup: Backup, size_mib: int, written: str) -> Timing:
+    """Restore a backup, and compare what came of it with a digest of what was written.
+
+    Raises:
+        TargetError: the server neither served nor refused, and it was not for lack of time.
+    """
     backup_mib = sum(path.stat().st_size for path in backup.folder.rglob("*") if path.is_file()) / MIB
     lost_s = time.monotonic()
     with Embedded(ground.environ, FLAGS_OF[kind], parent=ground.folder, data=backup.folder, started=False) as server:
         copied_s = time.monotonic()
         timing = Timing(size_mib, backup_mib, copied_s - lost_s, math.inf)
         try:
-            server.start(allowed_s(size_mib))
-        except TargetError as error:
-            return dataclasses.replace(timing, problem=str(error).splitlines()[0])
+            refusal = start_or_refusal(server, allowed_s(size_mib))
+        except TargetError:
+            if time.monotonic() - copied_s < allowed_s(size_mib):
+                raise
+            return timing
+        if refusal:
+            return dataclasses.replace(timing, problem=f"the server refused to start: {refusal}")
         with administering(server) as client:
-            read = client.get(KEY.format(keys - 1))
+            client.get(KEY.format(0))
             timing = dataclasses.replace(timing, serve_s=time.monotonic() - copied_s)
-            found = int(client.dbsize())
-    if found == keys and len(read or b"") == VALUE_BYTES:
-        return timing
-    return dataclasses.replace(timing, problem=f"it holds {found} of {keys} keys, and the last one {len(read or b'')} bytes")
+            held = digest_of(client)
+    return timing if held == written else dataclasses.replace(timing, problem="the digest of what it holds is another one")
 
 
 def _rounded(seconds: float) -> float | None:
@@ -198,7 +231,7 @@ DRILL = Drill(
     name="restore-time",
     question="How long does it take to restore a backup, and how does that grow with the data?",
     promise=f"A restored server serves within {FIXED_S:g} s and {PER_100_MIB_S:g} s more for each 100 MiB",
-    faults=("loss of the server and of its folder",),
+    faults=("loss of the server and of its folder", "a spoiled backup, as a control"),
     blast_radius="server processes of our own, two at a time; up to 1 GiB of memory and 2 GiB of disk with the profile full",
     roll_back="none needed: servers and copies are removed",
     targets=("embedded",),

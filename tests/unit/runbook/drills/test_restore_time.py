@@ -1,10 +1,11 @@
 """How restorations are timed, judged and their growth named."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from runbook.drills.restore_time import SNAPSHOT, Timing, growth_of, judge_timings
+from runbook.drills.restore_time import SNAPSHOT, Timing, growth_of, judge_spoiled, judge_timings
 from runbook.evidence import Verdict
 
 SIZES = (10.0, 100.0, 400.0)
@@ -60,3 +61,18 @@ class TestTimings:
 
     def test_none_at_all_proves_nothing(self) -> None:
         assert judge_timings(SNAPSHOT, []).verdict is Verdict.INCONCLUSIVE
+
+
+class TestSpoiled:
+    OTHER = Timing(4.0, 4.0, 0.1, 0.2, "the digest of what it holds is another one")
+
+    def test_one_that_is_found_out_passes(self) -> None:
+        assert judge_spoiled(self.OTHER).verdict is Verdict.PASS
+
+    def test_one_that_passes_for_a_good_one_makes_the_results_worthless(self) -> None:
+        finding = judge_spoiled(replace(self.OTHER, problem=""))
+        assert (finding.verdict, finding.reason) == (Verdict.INCONCLUSIVE, "it passes for a good one")
+
+    def test_one_that_the_server_itself_refused_shows_nothing_of_the_digest(self) -> None:
+        finding = judge_spoiled(replace(self.OTHER, serve_s=math.inf, problem="the server refused to start: Bad file"))
+        assert (finding.verdict, finding.reason) == (Verdict.INCONCLUSIVE, "the server did not load it")
