@@ -22,7 +22,7 @@ REFUSED_CLAIM = "Downgrade: what the older engine can't load it refuses in words
 BACK_CLAIM = "Downgrade: the older engine loads all that the newer one wrote as an append-only set of plain commands"
 NOVEL_CLAIM = "Control: plain commands of which the older engine lacks one do not pass for a way back"
 CHANGED_CLAIM = "Control: a key that is missing after an upgrade is seen"
-NO_WAY_BACK = "no engine promises to load what a newer one wrote; what it does is measured here"
+NO_WAY_BACK = "no engine promises to load what a newer one wrote: it may refuse that, in words"
 
 
 def judge_up(crossings: Mapping[str, Crossing]) -> Finding:
@@ -36,8 +36,10 @@ def judge_refused(crossings: Mapping[str, Crossing]) -> Finding:
 
 
 def judge_back(crossing: Crossing) -> Finding:
-    """Judge whether plain commands are a way back."""
-    return dataclasses.replace(_judge(BACK_CLAIM, {COMMANDS: crossing}, {COMMANDS: crossing.problem}), known=NO_WAY_BACK)
+    """Judge whether plain commands are a way back; that they are none is known only of an engine that says so and harms nothing."""
+    wrong = "; ".join(dict.fromkeys(filter(None, (crossing.problem, crossing.harm))))
+    known = NO_WAY_BACK if crossing.loaded is None and not crossing.harm else ""
+    return dataclasses.replace(_judge(BACK_CLAIM, {COMMANDS: crossing}, {COMMANDS: wrong}), known=known)
 
 
 def judge_control(claim: str, crossing: Crossing) -> Finding:

@@ -1,10 +1,11 @@
 """What is said of an engine that was started on the files of another one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from runbook.drills.backups.crossing import BASE, SNAPSHOT, Crossing, State
+from runbook.drills.backups.crossing import BASE, COMMANDS, SNAPSHOT, Crossing, State
 from runbook.drills.upgrade import CHANGED_CLAIM, judge_back, judge_control, judge_refused, judge_up, version_of
 from runbook.evidence import Verdict, verdict_of
 from runbook.targets import Engine
@@ -59,7 +60,19 @@ class TestWayBack:
     def test_all_of_it_passes(self) -> None:
         assert judge_back(LOADED).verdict is PASS
 
-    def test_less_fails_and_weighs_nothing_since_nobody_promises_it(self) -> None:
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_to_load_it_as_something_else_is_no_refusal_and_weighs(self, change: dict[str, str]) -> None:
+        finding = judge_back(Crossing(STATE, replace(STATE, **change)))
+        assert (finding.verdict, finding.is_known) == (FAIL, False)
+        assert finding.reason == f"{COMMANDS}: loaded with other {next(iter(change))}"
+
+    @pytest.mark.parametrize("harm", [{"touched": True}, {"reloaded": None}, {"reloaded": replace(STATE, values="less")}])
+    def test_a_refusal_that_does_harm_weighs(self, harm: dict[str, Any]) -> None:
+        finding = judge_back(replace(REFUSED, **harm))
+        assert (finding.verdict, finding.is_known) == (FAIL, False)
+        assert finding.reason.startswith(f"{COMMANDS}: refused: Wrong signature; ")
+
+    def test_a_refusal_fails_and_weighs_nothing_since_nobody_promises_otherwise(self) -> None:
         finding = judge_back(REFUSED)
         assert finding.verdict is FAIL
         assert finding.is_known
