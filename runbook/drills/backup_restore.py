@@ -84,6 +84,8 @@ def _perform(ground: Ground) -> list[Finding]:
             with restored(ground.environ, flags, taken, ground.folder) as (restoration, server):
                 found[kind].append(restoration)
                 switched = _switched(ground, server) if restoration.content and kind == SNAPSHOT else None
+                if restoration.content and kind == APPEND_ONLY_SET:
+                    ground.check_steady(CRITERION, server)
     ground.say("a snapshot where it is not read")
     with restored(ground.environ, STORY_FLAGS, taken, ground.folder) as (ignored, _):
         pass

@@ -50,6 +50,7 @@ def _perform(ground: Ground) -> Sequence[Finding]:
         with stopped(server) as outage:
             pass
         present = [value.decode() for value in client.lrange(key, 0, -1)]
+        ground.check_steady("I-4", server)
     found = account(load.history, present, [outage.down_ns])
     return judge_steps(phases, lives, load.history, found, outage.doubts)
 

@@ -92,7 +92,7 @@ class _Scene:
 
     def account(self, ground: Ground, name: str, down_ns: int) -> Account:
         """Read the ledger in the end, and account for each append."""
-        return read_back(ground, name, self.client, self.key, self.load.history, down_ns)
+        return read_back(ground, name, self.server, self.key, self.load.history, down_ns)
 
 
 @contextlib.contextmanager

@@ -87,8 +87,8 @@ def _once(ground: Ground, name: str) -> Spell:
         after = _append_many(client, later_key)
         down_ns = restart(server)
         during = History([*before, unsafe, *writes, *late_writes])
-        earlier = read_back(ground, f"{name}-before", client, key, during, down_ns)
-        later = read_back(ground, f"{name}-after", client, later_key, after, down_ns)
+        earlier = read_back(ground, f"{name}-before", server, key, during, down_ns)
+        later = read_back(ground, f"{name}-after", server, later_key, after, down_ns)
     return Spell((earlier, later), writes, reads, health, late_writes, left, doubts=doubts + fault.doubts)
 
 
@@ -107,7 +107,7 @@ def _sustained(ground: Ground, name: str) -> Spell:
                 early_left = reopen(client, EARLY_S)
             left = reopen(client)
             time.sleep(LOAD_S)
-        account = read_back(ground, name, client, key, load.history, restart(server))
+        account = read_back(ground, name, server, key, load.history, restart(server))
     return Spell((account,), writes, reads, health, left=left, early_left=early_left, doubts=doubts + fault.doubts)
 
 
@@ -120,7 +120,7 @@ def _half(ground: Ground, name: str) -> Spell:
         client.config_set("appendonly", "no")
         key = _key()
         history = _append_many(client, key)
-        account = read_back(ground, name, client, key, history, restart(server))
+        account = read_back(ground, name, server, key, history, restart(server))
     return Spell((account,), doubts=doubts + fault.doubts)
 
 
@@ -132,7 +132,7 @@ def _always(ground: Ground, name: str) -> Spell:
         with failing_fsync(server, ground.folder, when=f"{first}+") as fault, collector_off(), _load(client, key) as load:
             ended = await_true(lambda: server.pid is None, NOTICE_TIMEOUT_S)
         said = last_words(server)
-        account = read_back(ground, name, client, key, load.history, restart(server))
+        account = read_back(ground, name, server, key, load.history, restart(server))
     return Spell((account,), survived=not ended, last_words=said, doubts=fault.doubts)
 
 

@@ -153,7 +153,7 @@ def _end(ground: Ground, name: str, fault: Fault, disk: Path, *, delay_s: float,
                 if slow and fault is not stopped:
                     doubts = unproven(slow, after)
             time.sleep(AFTER_S)
-        account = read_back(ground, name, client, key, load.history, outage.down_ns)
+        account = read_back(ground, name, server, key, load.history, outage.down_ns)
     return End(delay_s, into_s, account, outage.duration_s, delayed, (*doubts, *outage.doubts))
 
 

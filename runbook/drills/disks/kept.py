@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from cachelib import Client
+from cachelib import connect
 from runbook.drills.checkers import Account, account
 from runbook.drills.drill import Ground
 from runbook.evidence import Finding, Measurement, Verdict, judge
@@ -24,19 +24,21 @@ def restart(server: Embedded) -> int:
     return down_ns
 
 
-def read_back(ground: Ground, name: str, client: Client, key: str, history: History, cut_ns: int) -> Account:
-    """Read a ledger in the end, and account for each of its appends.
+def read_back(ground: Ground, name: str, server: Embedded, key: str, history: History, cut_ns: int) -> Account:
+    """Read a ledger in the end, account for each of its appends, and look whether the server is well again.
 
     Args:
         ground: of the drill; the history is kept there.
         name: of the history.
-        client: of the server.
+        server: that was started again.
         key: of the ledger.
         history: of the appends.
         cut_ns: when the server had ended.
     """
     ground.keep(name, history)
-    present = [value.decode() if isinstance(value, bytes) else value for value in client.lrange(key, 0, -1)]
+    with connect(server.config) as client:
+        present = [value.decode() for value in client.lrange(key, 0, -1)]
+    ground.check_steady("I-4", server)
     return account(history, present, [cut_ns])
 
 
