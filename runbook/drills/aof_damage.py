@@ -1,7 +1,8 @@
 """What a server does with damaged append-only files, what its own tool makes of them, and what our checks see that both of them miss.
 
 Promise: wherever the server starts on other data than were written, our checks tell: that of the manifest before the start, or else a
-digest over all keys after the load. Damage and repair are done to copies; the original stays as it is.
+digest over all keys after the load. Whether the data are others is told by the very values that were written. Damage and repair are done
+to copies; the original stays as it is.
 """
 
 import shutil

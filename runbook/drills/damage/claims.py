@@ -91,8 +91,12 @@ def _never_written(outcome: Outcome, written: Held) -> list[bytes]:
 
 
 def _one_value_changed(outcome: Outcome, written: Held) -> bool:
-    missing, foreign, other = differing(outcome.held.values if outcome.held else {}, written.values)
-    return not missing and not foreign and len(other) == 1
+    held = outcome.held.values if outcome.held else {}
+    missing, foreign, other = differing(held, written.values)
+    if missing or foreign or len(other) != 1:
+        return False
+    (key,) = other
+    return held[key]._replace(content=None) == written.values[key]._replace(content=None)
 
 
 def _started_on_what_is_named(outcome: Outcome, written: Held) -> bool:

@@ -135,6 +135,8 @@ def test_without_the_tool_its_claims_stay_open_and_the_reason_says_what_to_insta
         (Kind.VALUE, {"held": CHANGED}, True),
         (Kind.VALUE, {"held": TWO_CHANGED}, False),
         (Kind.VALUE, {"held": WHOLE}, False),
+        (Kind.VALUE, {"held": held({**WRITTEN.values, b"c": Value(b"string", b"3", 7)})}, False),
+        (Kind.VALUE, {"held": held({**WRITTEN.values, b"c": Value(b"list", [b"3"])})}, False),
         (Kind.VALUE, {"held": held({**WRITTEN.values, b"d": Value(b"string", b"4")})}, False),
         (Kind.NO_MANIFEST, {"held": NONE}, True),
         (Kind.NO_MANIFEST, {"held": WHOLE}, False),
