@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         persistence,
         power_loss,
         reconnection,
+        restore_time,
         setup,
         speed,
         stall,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     )
     from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
     from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
-    from runbook.report.plots import cuts, ratios, recovery, timeline
+    from runbook.report.plots import cuts, ratios, recovery, restore_curve, timeline
     from runbook.report.tables import (
         account_table,
         cuts_table,
@@ -60,6 +61,8 @@ __all__ = [
     "ratios",
     "reconnection",
     "recovery",
+    "restore_curve",
+    "restore_time",
     "returns_table",
     "setup",
     "speed",
@@ -96,6 +99,8 @@ _HOMES = {
     "ratios": "runbook.report.plots",
     "reconnection": "runbook.drills",
     "recovery": "runbook.report.plots",
+    "restore_curve": "runbook.report.plots",
+    "restore_time": "runbook.drills",
     "returns_table": "runbook.report.tables",
     "setup": "runbook.drills",
     "speed": "runbook.drills",

@@ -21,6 +21,7 @@ from runbook.drills.drill import Drill, Ground
 from runbook.drills.faults.files import overwrite
 from runbook.drills.starting import start_or_refusal
 from runbook.evidence import Finding, Measurement, Verdict, judge
+from runbook.load import History
 from runbook.targets import Embedded, TargetError
 from runbook.targets.embedded import STORY_FLAGS
 
@@ -145,12 +146,30 @@ def judge_spoiled(timing: Timing) -> Finding:
     return judge(CRITERION, SPOILED_CLAIM, told)
 
 
-def _perform(ground: Ground) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The restorations by kind of backup, and what is concluded from them."""
+
+    timings: Mapping[str, Sequence[Timing]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def histories(self) -> dict[str, History]:
+        """None: nobody writes meanwhile."""
+        return {}
+
+
+def drill(ground: Ground) -> Result:
+    """Restore backups of each kind, of data of growing size, `ground.times` times each, and look how long it takes.
+
+    Raises:
+        TargetError: a server did not start, or its backup could not be taken.
+    """
     sizes_mib = SIZES_MIB[ground.profile]
     free_mib, needed_mib = shutil.disk_usage(ground.folder).free // MIB, COPIES_ON_DISK * max(sizes_mib)
     if free_mib < needed_mib:
         reason = f"the disk has {free_mib} MiB left, and {needed_mib} are needed: make room, or set TMPDIR to a larger one"
-        return [Finding(CRITERION, claim, Verdict.INCONCLUSIVE, reason) for claim in CLAIMS.values()]
+        return Result({}, tuple(Finding(CRITERION, claim, Verdict.INCONCLUSIVE, reason) for claim in CLAIMS.values()))
     timings: dict[str, list[Timing]] = {kind: [] for kind in CLAIMS}
     for size_mib in sizes_mib:
         with Embedded(ground.environ, FLAGS, parent=ground.folder) as server:
@@ -165,7 +184,11 @@ def _perform(ground: Ground) -> list[Finding]:
                     _spoil(backup)
                     spoiled = _timed(ground, kind, backup, size_mib, written)
                 shutil.rmtree(backup.folder)
-    return [*(judge_timings(kind, taken) for kind, taken in timings.items()), judge_spoiled(spoiled)]
+    return Result(timings, (*(judge_timings(kind, taken) for kind, taken in timings.items()), judge_spoiled(spoiled)))
+
+
+def _perform(ground: Ground) -> Sequence[Finding]:
+    return drill(ground).findings
 
 
 def _fill(server: Embedded, size_mib: int, chance: random.Random) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from runbook.drills import persistence, power_loss, reconnection, speed
+from runbook.drills import persistence, power_loss, reconnection, restore_time, speed
 from runbook.load import Outcome
-from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas
+from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, label_ends, log_steps, say_nothing
 from runbook.report.display import Plot
 from runbook.report.frame import frame
 
@@ -70,6 +70,36 @@ def cuts(result: power_loss.Result) -> Plot:
     axes.text(power_loss.WINDOW_S + 0.05, len(names) - 0.45, f"promised of everysec: {limit}", color=VERMILION, va="center")
     worst = ", ".join(f"{policy} {max(cut.account.lost_window_s for cut in done):.2f} s" for policy, done in result.cuts.items())
     return Plot(figure, title, tuple(reversed(names)), axes_labels, limit, f"{title} At the most: {worst}. How it was cut: {result.how}.")
+
+
+def restore_curve(result: restore_time.Result) -> Plot:
+    """Draw how long a restoration takes against the size of the data, for each kind of backup."""
+    title = "How long does it take to be back, against the size of the data?"
+    axes_labels = ("size of the data, MiB", "seconds from the loss to the first read")
+    figure, axes = canvas(title, *axes_labels)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ends, told = [], []
+    for (kind, timings), colour in zip(result.timings.items(), (BLUE, ORANGE, GREEN), strict=False):
+        sizes = sorted({timing.size_mib for timing in timings})
+        took_s = [statistics.median(timing.total_s for timing in timings if timing.size_mib == size) for size in sizes]
+        axes.plot(sizes, took_s, "o-", color=colour, linewidth=1.5, markersize=5)
+        ends.append((took_s[-1], sizes[-1], kind, colour))
+        growth = restore_time.growth_of(dict(zip(sizes, took_s, strict=True)))
+        told.append(f"{kind}: {took_s[0]:.2f} to {took_s[-1]:.2f} s, {growth.name if growth else 'too few sizes for a growth'}")
+    if not ends:
+        say_nothing(axes)
+        return Plot(figure, title, (), axes_labels, "", f"{title} Nothing was restored.")
+    sizes = sorted({timing.size_mib for timings in result.timings.values() for timing in timings})
+    axes.plot(sizes, [restore_time.allowed_s(size) for size in sizes], color=VERMILION, linestyle="--", linewidth=1.4)
+    ends.append((restore_time.allowed_s(sizes[-1]), sizes[-1], "promised at the latest", VERMILION))
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    steps = log_steps(*axes.get_ylim())
+    axes.set_yticks(steps, [f"{step:g}" for step in steps])
+    axes.minorticks_off()
+    label_ends(axes, ends)
+    limit = f"≤ {restore_time.FIXED_S:g} s and {restore_time.PER_100_MIB_S:g} s for each 100 MiB"
+    return Plot(figure, title, tuple(result.timings), axes_labels, limit, f"{title} {'; '.join(told)}.")
 
 
 def recovery(result: reconnection.Result) -> Plot:

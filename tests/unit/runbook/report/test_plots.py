@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
-from runbook.drills import persistence
+from runbook.drills import aof_damage, persistence, power_loss, restore_time
 from runbook.drills.checkers import account
+from runbook.drills.damage import claims
 from runbook.drills.faults import Outage
+from runbook.evidence import Finding, Measurement, Verdict
 from runbook.load import History, Outcome, Record
 from runbook.report.display import Plot
-from runbook.report.plots import timeline
+from runbook.report.plots import cuts, restore_curve, timeline
+from runbook.report.tables import cuts_table, damage_table
 
 SECOND, MS = 1_000_000_000, 1_000_000
 
@@ -97,3 +100,48 @@ class TestTimeline:
 
     def test_a_history_in_which_nothing_was_acknowledged_is_not_said_to_be_empty(self) -> None:
         assert "nothing was recorded" not in timeline(_drilled([_append(n, n / 10, Outcome.FAIL) for n in range(40)])).alt.lower()
+
+
+def _cut(policy: str, lost: int) -> power_loss.Cut:
+    records = [Record(0, "RPUSH", f"0:{n}", n * MS, n * MS, n * MS + 1, Outcome.OK) for n in range(2000)]
+    found = account(History(records), [f"0:{n}" for n in range(2000 - lost)], [2000 * MS])
+    return power_loss.Cut(policy, Outage("power cut"), History([]), found, 0.0, lost, 50)
+
+
+CUTS = power_loss.Result("true", {"everysec": [_cut("everysec", 900)], "always": [_cut("always", 0)], "no": [_cut("no", 2000)]}, ())
+
+
+def test_cuts_show_each_window_against_the_promise() -> None:
+    plot = cuts(CUTS)
+    assert plot.threshold == "≤ 2 s"
+    assert plot.series == ("appendfsync everysec", "appendfsync always", "appendfsync no")
+    assert "everysec 0.90 s, always 0.00 s, no 2.00 s" in plot.alt
+
+
+def test_the_table_of_cuts_tells_what_each_took_and_what_the_model_says() -> None:
+    text = cuts_table(CUTS).text()
+    assert "everysec 1        2,000         900    0.90" in text
+    assert text.count("by itself") == 3
+
+
+TIMINGS = {
+    kind: [restore_time.Timing(size, size, 0.0, size * factor) for size in (10, 100, 400)]
+    for kind, factor in (("a snapshot", 0.01), ("commands", 0.02))
+}
+
+
+def test_a_restore_curve_names_the_growth_of_each_kind_and_draws_what_is_promised() -> None:
+    plot = restore_curve(restore_time.Result(TIMINGS, ()))
+    assert plot.series == ("a snapshot", "commands")
+    assert "a snapshot: 0.10 to 4.00 s, linear; commands: 0.20 to 8.00 s, linear" in plot.alt
+    assert plot.threshold == "≤ 10 s and 10 s for each 100 MiB"
+
+
+def test_a_restore_curve_of_nothing_says_so() -> None:
+    assert "Nothing was restored" in restore_curve(restore_time.Result({}, ())).alt
+
+
+def test_the_table_of_damage_has_a_row_for_each_kind() -> None:
+    measured = (Measurement("as claimed", 3), Measurement("manifest missing", "started empty 1; accused by our digest 1", samples=1))
+    finding = Finding("I-4", claims.TOLD, Verdict.PASS, "", measured)
+    assert "manifest missing  1       started empty 1; accused by our digest 1" in damage_table(aof_damage.Result((), (finding,))).text()
