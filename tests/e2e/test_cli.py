@@ -111,7 +111,7 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
 @pytest.mark.parametrize(
     ("arguments", "environ", "complaint"),
     [
-        (["run", "no-such"], {}, "there is no notebook no-such; there are client-benchmark, container-drill"),
+        (["run", "no-such"], {}, "there is no notebook no-such; there are aof-damage-drill, client-benchmark"),
         (["run", "setup", "-p", "pool=3"], {}, "setup takes no parameter pool; it takes target, pool_size"),
         (["run", "setup", "-p", "pool_size=many"], {}, "pool_size takes a whole number above 0, got 'many'"),
         (["run", "setup", "-p", "pool_size"], {}, "-p takes name=value"),
