@@ -397,7 +397,7 @@ class TestDrills:
 
     def test_known_failures_of_the_server_are_listed_as_such(self, page: str) -> None:
         assert "1 known failures of the server itself were shown" in page
-        assert "Redis notices a changed byte: <strong>it does not</strong>. it checks no value" in page
+        assert "Redis notices a changed byte: <strong>that does not hold</strong>. it checks no value" in page
 
     def test_each_drill_stands_with_its_promise_and_its_counter_example(self, page: str) -> None:
         assert "7 lost, first 0:7" in page
