@@ -2,7 +2,7 @@
 
 from runbook.drills.checkers.counter import Tally, tally
 from runbook.drills.checkers.ledger import Account, account
-from runbook.drills.checkers.members import Membership, membership
+from runbook.drills.checkers.members import membership
 from runbook.drills.checkers.register import Readings, readings
 
-__all__ = ["Account", "Membership", "Readings", "Tally", "account", "membership", "readings", "tally"]
+__all__ = ["Account", "Readings", "Tally", "account", "membership", "readings", "tally"]

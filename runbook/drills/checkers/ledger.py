@@ -63,23 +63,27 @@ class Account:
         return listed(self.examples, self.start_ns, limit)
 
 
-def account(history: History, present: Iterable[str], cuts_ns: Sequence[int]) -> Account:
-    """Account for every append of a `Ledger` workload.
+def account(history: History, present: Iterable[str], cuts_ns: Sequence[int], *, operation: str = "RPUSH", ordered: bool = True) -> Account:
+    """Account for every append of a `Ledger` workload, or for whatever else adds a value of its own.
 
     Args:
         history: all appends, issued before, during and after the outages.
         present: the list as read back at the end, in its order.
         cuts_ns: when the server had ended, each time; what was sent after the last and acknowledged must be there without exception.
+        operation: that adds a value.
+        ordered: whether what is present keeps the order in which it was added.
     """
     marks = Marks()
     duplicated, out_of_order = _read(present, marks)
+    if not ordered:
+        out_of_order = []
     wanted = {*duplicated[:MOST_KEPT], *out_of_order[:MOST_KEPT]}
     records: dict[str, Record] = {}
     losses = Losses(cuts_ns)
     acknowledged = failed = unknown = unknown_present = 0
     start_ns = None
     for record in history:
-        if record.operation != "RPUSH":
+        if record.operation != operation:
             continue
         value, outcome = record.value, record.outcome
         start_ns = record.sent_ns if start_ns is None or record.sent_ns < start_ns else start_ns
