@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from runbook.cleanup import CLEANUP_VARIABLE, await_all
 from runbook.evidence.notebook import Reading, read_verdict
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
-from runbook.quiet import CLEANUP_VARIABLE, LOCK_VARIABLE, await_all, occupy
 from runbook.tether import tethered
 
 CELL_TIMEOUT_S = 300.0
@@ -85,7 +85,7 @@ def execute(
     cell_timeout_s: float = CELL_TIMEOUT_S,
     run_timeout_s: float = RUN_TIMEOUT_S,
 ) -> list[Run]:
-    """Execute notebooks side by side; what measures waits until those that are busy have ended.
+    """Execute notebooks side by side, and then, one after the other, those that measure.
 
     Args:
         jobs: what to execute.
@@ -101,16 +101,13 @@ def execute(
         started.callback(_await_cleanup, Path(scratch), progress)  # after all of them have ended, however they did
         workers: list[_Worker] = []
         interrupted = False
-
-        def start(chosen: Sequence[Job]) -> list[_Worker]:
-            for job in chosen:
-                workers.append(started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)))
-            return workers[-len(chosen) :] if chosen else []
-
         try:
-            # What measures has to wait anyhow, and until one of the others has ended it would only slow them.
-            at_once = [job for job in jobs if job.notebook.pace != "measures"] or jobs
-            _follow(start(at_once), lambda: start([job for job in jobs if job not in at_once]), progress, run_timeout_s)
+            for phase in _phases(jobs):
+                if workers:
+                    _await_cleanup(Path(scratch), progress)
+                begun = [started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)) for job in phase]
+                workers += begun
+                _follow(begun, progress, run_timeout_s)
         except KeyboardInterrupt:
             interrupted = True
             progress("runbook", "interrupted: ending the notebooks and keeping what they recorded")
@@ -119,13 +116,17 @@ def execute(
         return [_conclude(worker, environ, progress, interrupted) for worker in workers]
 
 
+def _phases(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Put first what may run side by side; then, each alone on a host that has become quiet, what measures."""
+    busy = [job for job in jobs if job.notebook.pace != "measures"]
+    return [*([busy] if busy else []), *([job] for job in jobs if job not in busy)]
+
+
 @contextlib.contextmanager
 def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], cell_timeout_s: float) -> Iterator[_Worker]:
     folder = RunFolder.create(runs, job.notebook.name, environ)
-    lock_path = scratch / "quiet.lock"
     private = {
         FOLDER_VARIABLE: str(folder.path.resolve()),
-        LOCK_VARIABLE: str(lock_path),
         CLEANUP_VARIABLE: str(scratch / CLEANUP_LOCK),
         # Whatever a notebook leaves behind, were it killed, is under a folder that we remove.
         "TMPDIR": str(scratch),
@@ -137,8 +138,6 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
     }
     with contextlib.ExitStack() as opened:
         complaints = opened.enter_context((scratch / f"{folder.name}.stderr").open("w+", errors="replace"))
-        # The worker inherits the lock, so the host counts as busy until it ends, by whatever cause.
-        locks = [opened.enter_context(occupy(lock_path))] if job.notebook.pace == "busy" else []
         process = subprocess.Popen(
             tethered([sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)]),
             env={**environ, **private},
@@ -146,11 +145,8 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
             stdout=subprocess.PIPE,
             stderr=complaints,
             text=True,
-            pass_fds=[lock.fileno() for lock in locks],
             start_new_session=True,  # Ctrl-C reaches us alone, and we decide how each worker ends
         )
-        for lock in locks:
-            lock.close()
         worker = _Worker(job, folder, process, complaints, datetime.now(UTC))
         try:
             assert process.stdin
@@ -164,17 +160,12 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
                 process.stdout.close()
 
 
-def _follow(workers: list[_Worker], start_more: Callable[[], list[_Worker]], progress: Progress, run_timeout_s: float) -> None:
-    """Follow workers until all have ended, and those too which are started once the first has."""
+def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float) -> None:
+    """Follow workers until all have ended."""
     with selectors.DefaultSelector() as selector:
-
-        def watch(added: list[_Worker]) -> None:
-            for worker in added:
-                assert worker.process.stdout
-                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-
-        watch(workers)
-        followed, one_has_ended = list(workers), False
+        for worker in workers:
+            assert worker.process.stdout
+            selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
         while selector.get_map():
             for key, _ in selector.select(timeout=0.5):
                 worker = key.data
@@ -186,12 +177,7 @@ def _follow(workers: list[_Worker], start_more: Callable[[], list[_Worker]], pro
                     worker.process.wait()
                     worker.took_s = time.monotonic() - worker.began_s
                     progress(worker.job.notebook.name, "ended")
-                    if not one_has_ended:
-                        one_has_ended = True
-                        more = start_more()
-                        watch(more)
-                        followed += more
-            for worker in followed:
+            for worker in workers:
                 if worker.process.poll() is None and time.monotonic() - worker.began_s > run_timeout_s:
                     worker.problem = f"it took longer than {run_timeout_s:g} s"
                     _end([worker])

@@ -74,7 +74,7 @@ class Notebook:
         title: its first heading.
         question: the paragraph that begins with **Question.**, in one line
         parameters: what it takes.
-        pace: `busy` keeps the host at work; `measures` needs it quiet, and says when; `waits` says when it is busy, which is seldom.
+        pace: `measures` needs a quiet host, and is executed after all others; `busy` does not.
         targets: on which it can answer its question; empty for all.
     """
 

@@ -20,7 +20,6 @@ from runbook.load.estimates import JUDGED, contradicts_little, estimated
 from runbook.load.offered import Offered
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
-from runbook.quiet import quiet_host
 from runbook.targets import Target
 
 CALLERS_RATE_PER_S = 500
@@ -71,9 +70,8 @@ def measure(target: Target, *, connections: int, rate_per_s: float, duration_s: 
         with staged(target, traffic) as stage:
             offered[RATED] = stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections, arrivals="poisson")
             offered[SATURATED] = stage.offer(duration_s=duration_s, connections=connections)
-        with quiet_host():
-            busy, _ = fill_pool(target.config, connections)
-            calls = _call_as_many(target, connections, duration_s)
+        busy, _ = fill_pool(target.config, connections)
+        calls = _call_as_many(target, connections, duration_s)
     except (LoadError, redis.RedisError) as error:
         claims = (_callers_claim(connections), _rated_claim(connections, rate_per_s), _saturated_claim(connections))
         findings = tuple(Finding("P-1", claim, Verdict.INCONCLUSIVE, str(error)) for claim in claims)

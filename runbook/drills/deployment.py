@@ -16,7 +16,6 @@ from cachelib import Config, Refused, connect
 from runbook.drills import setup
 from runbook.drills.service import STORY, Difference, differences, flags, in_container, in_file
 from runbook.evidence import Finding, Measurement, Verdict, judge
-from runbook.quiet import busy_host
 from runbook.targets import Compose, NotServing, Target, TargetError
 from runbook.targets.compose import DEV, PROD
 from runbook.targets.project import read_file
@@ -110,8 +109,7 @@ def check_health(target: Target) -> tuple[Finding, ...]:
 
     def endpoint() -> Judgement:
         try:
-            with busy_host():
-                project.up_health()
+            project.up_health()
         except NotServing as error:
             return Verdict.FAIL, str(error), ()
         return _ask_endpoint(project)
@@ -153,7 +151,7 @@ def check_other(target: Target) -> tuple[Finding, ...]:
         "Production refuses who has no password, and the application what it must not do",
     )
     try:
-        with busy_host(), project.beside(other_file) as other:
+        with project.beside(other_file) as other:
             other.up_health()
             if project.file == PROD:
                 project.up_health()  # whose container is looked at as well

@@ -25,7 +25,6 @@ from runbook.drills.stage import server_pid
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History
 from runbook.load.placement import Placement, placed
-from runbook.quiet import quiet_host
 from runbook.targets import Target
 
 START_TIMEOUT_S = 30.0
@@ -154,7 +153,7 @@ def compare(
     contestants = list(dict.fromkeys(name for pair in COMPARISONS for name in (pair.ours, pair.theirs)))
     contestants += [name for name in OTHERS if full and installed(name.split("/")[1])]
     together = {name for pair in COMPARISONS if pair.together for name in (pair.ours, pair.theirs)} | {"one caller/redis-benchmark"}
-    with quiet_host(), contextlib.ExitStack() as stack, connect(target.config) as client:
+    with contextlib.ExitStack() as stack, connect(target.config) as client:
         stack.callback(client.unlink, KEY)
         with placed(server_pid(target)) as placement:
             core = {True: placement.server, False: placement.load}

@@ -18,7 +18,6 @@ from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder, Recording, slice_width_ns
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
-from runbook.quiet import quiet_host
 from runbook.targets import Local, Target
 
 WARM_UP_S = 0.3
@@ -93,7 +92,7 @@ def staged(target: Target, traffic: Traffic) -> Iterator[Stage]:
     Raises:
         LoadError: the keys could not be written; the message says why.
     """
-    with quiet_host(), connect(target.config) as client, placed(server_pid(target)) as placement:
+    with connect(target.config) as client, placed(server_pid(target)) as placement:
         try:
             try:
                 traffic.clear(client)  # who may not delete keys should not write any

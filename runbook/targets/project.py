@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from runbook.quiet import CLEANUP_VARIABLE, occupy
+from runbook.cleanup import CLEANUP_VARIABLE, occupy
 from runbook.targets import reaper
 from runbook.targets.base import TargetError
 from runbook.targets.docker import Docker

@@ -48,7 +48,9 @@ def test_a_name_that_there_is_not_is_an_ordinary_error() -> None:
         runbook.opne  # noqa: B018
 
 
-@pytest.mark.parametrize("statement", ["import runbook", "import runbook.cli", "import runbook.quiet", "import runbook.evidence.notebook"])
+@pytest.mark.parametrize(
+    "statement", ["import runbook", "import runbook.cli", "import runbook.cleanup", "import runbook.evidence.notebook"]
+)
 def test_what_the_command_line_needs_is_imported_without_the_heavy_packages(statement: str) -> None:
     program = f"import sys; {statement}; print(*[name for name in {HEAVY} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)

@@ -80,7 +80,7 @@ class TestReading:
     def test_a_notebook_without_a_tagged_cell_takes_no_parameters(self, write: Callable[..., Notebook]) -> None:
         assert write(parameters=None).parameters == ()
 
-    @pytest.mark.parametrize(("metadata", "pace"), [({}, "busy"), ({"pace": "waits"}, "waits"), ({"order": 3}, "busy")])
+    @pytest.mark.parametrize(("metadata", "pace"), [({}, "busy"), ({"pace": "measures"}, "measures"), ({"order": 3}, "busy")])
     def test_a_notebook_says_what_it_does_to_the_host(self, metadata: dict[str, Any], pace: str, write: Callable[..., Notebook]) -> None:
         assert write(**metadata).pace == pace
 
