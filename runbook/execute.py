@@ -229,6 +229,7 @@ def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, i
         "notebook": notebook.name,
         "title": notebook.title,
         "question": notebook.question,
+        "limits": notebook.limits,
         "verdict": verdict,
         "broken": breakage,
         "criteria": reading.data.get("criteria", {}) if verdict else {},

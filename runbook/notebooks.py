@@ -76,6 +76,7 @@ class Notebook:
         parameters: what it takes.
         pace: `measures` needs a quiet host, and is executed after all others; `busy` does not.
         targets: on which it can answer its question; empty for all.
+        limits: what it does not show: the paragraph that begins with **Does not show**, in one line.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Notebook:
     parameters: tuple[Parameter, ...]
     pace: str
     targets: tuple[str, ...] = ()
+    limits: str = ""
 
     def applies_to(self, target: str) -> bool:
         """Tell whether it can answer its question on this target."""
@@ -137,19 +139,24 @@ def find_notebook(name: str, folder: Path = FOLDER) -> Notebook:
 def read_notebook(path: Path) -> Notebook:
     """Read what a notebook says of itself."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    prose = "\n".join(_source(cell) for cell in cells if cell["cell_type"] == "markdown")
+    prose = "\n\n".join(_source(cell) for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
-    question = re.search(r"^\*\*Question\.\*\* (.+?)(?:\n\s*\n|\Z)", prose, re.MULTILINE | re.DOTALL)
     declared = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     return Notebook(
         name=path.stem,
         path=path,
         title=title[1] if title else path.stem,
-        question=" ".join(question[1].split()) if question else "",
+        question=_paragraph(r"\*\*Question\.\*\*", prose),
         parameters=_declared(_source(declared[0])) if declared else (),
         pace=str(_metadata(path).get("pace", "busy")),
         targets=tuple(_metadata(path).get("targets", ())),
+        limits=_paragraph(r"\*\*Does not show\*\*", prose),
     )
+
+
+def _paragraph(beginning: str, prose: str) -> str:
+    found = re.search(rf"^{beginning} (.+?)(?:\n\s*\n|\Z)", prose, re.MULTILINE | re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 def _metadata(path: Path) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def control() -> tuple[Finding, ...]:
         measured = (Measurement("seeded defects caught", len(STORY) - len(missed), "defects", len(STORY), f"= {len(STORY)}"),)
         return (Verdict.INCONCLUSIVE, f"the comparison missed {', '.join(missed)}", measured) if missed else (Verdict.PASS, "", measured)
 
-    return (judge("AC-1", "The comparison itself finds a seeded defect in each setting", seeded),)
+    return (judge("AC-1", "Control: the comparison finds a seeded defect in each setting", seeded),)
 
 
 def _apart(project: Compose, other: Compose) -> Judgement:

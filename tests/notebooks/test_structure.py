@@ -34,7 +34,7 @@ def test_the_question_what_passes_and_the_risks_stand_before_the_first_code(note
     first_code = next(number for number, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code")
     opening = "\n".join(source(cell) for cell in notebook["cells"][:first_code])
     assert opening.startswith("# ")
-    for word in ("**Question.**", "**Passes when**", "**Takes**", "**Blast radius:**", "**Abort:**", "**Roll back:**"):
+    for word in ("**Question.**", "**Passes when**", "**Takes**", "**Blast radius:**", "**Abort:**", "**Roll back:**", "**Does not show**"):
         assert word in opening
 
 
