@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cachelib import Config, ConfigError
 from runbook import cli_drill, cli_load, notebooks, verification
+from runbook.coverage import coverage_finding
 from runbook.drills.undo import UndoError
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
@@ -100,7 +101,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     _check_ground(options.target, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
     runs = _execute(jobs, options, environ)
-    folder = verification.conclude(runs, options.target, options.runs, environ)
+    folder = verification.conclude(runs, options.target, options.runs, environ, tested=coverage_finding())
     _render([*(run.folder.path for run in runs), folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / 'latest' / PAGE}")

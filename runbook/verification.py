@@ -1,23 +1,44 @@
 """All notebooks together: which criterion of the story each of them decided, and what remains open."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.headline import headlines
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder, point_latest
-from runbook.evidence.verdict import Verdict, combine
+from runbook.evidence.verdict import Finding, Verdict, combine
 from runbook.execute import Run
 from runbook.report.sentence import sentence
 
 
-def conclude(runs: Sequence[Run], target: str, folder: Path, environ: Mapping[str, str]) -> RunFolder:
-    """Write the verification of these runs into a folder of its own, and let `latest` point to it."""
+def conclude(
+    runs: Sequence[Run],
+    target: str,
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    baseline: Mapping[str, str] | None = None,
+    tested: Finding | None = None,
+) -> RunFolder:
+    """Write the verification of these runs into a folder of its own, and let `latest` point to it.
+
+    Args:
+        runs: the notebooks.
+        target: on which they ran.
+        folder: of all runs.
+        environ: whose secrets are kept out.
+        baseline: `run`, `by` and `accepted_utc` of the verification that was last accepted on this target; None if there is none.
+        tested: what the tests of the code say; None if they say nothing.
+    """
     verified = RunFolder.create(folder, "verify", environ)
     results = [run.folder.read_json(RESULT) for run in runs]
     broken = [run.notebook.name for run in runs if run.verdict is None]
-    verdict = combine(Verdict.INCONCLUSIVE if run.verdict is None else run.verdict for run in runs)
+    verdicts = [Verdict.INCONCLUSIVE if run.verdict is None else run.verdict for run in runs]
+    verdict = combine([*verdicts, *([tested.verdict] if tested else [])])
+    by_tests = [{"notebook": "make test", "run": "", "verdict": tested.verdict, "findings": [asdict(tested)]}] if tested else []
     verified.write_json(
         RESULT,
         {
@@ -28,9 +49,11 @@ def conclude(runs: Sequence[Run], target: str, folder: Path, environ: Mapping[st
             "broken": f"{', '.join(broken)} did not come to a verdict" if broken else "",
             "target": target,
             "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "criteria": [_criterion(name, text, results) for name, text in CRITERIA.items()],
+            "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in CRITERIA.items()],
+            "headlines": headlines(results, _accepted_result(folder, baseline)),
+            "baseline": dict(baseline) if baseline else None,
             "runs": [
-                {name: result[name] for name in ("run", "notebook", "title", "question", "verdict", "broken", "duration_s")}
+                {name: result[name] for name in ("run", "notebook", "title", "question", "limits", "verdict", "broken", "duration_s")}
                 for result in results
             ],
             **_common(results),
@@ -64,6 +87,12 @@ def findings_text(folder: RunFolder) -> str:
         lines.append(f"{finding['criterion']:5s} {verdict:13s} {finding['claim']}")
         lines += [f"{'':19s} {finding['reason']}"] if finding["reason"] else []
     return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
+
+
+def _accepted_result(folder: Path, baseline: Mapping[str, str] | None) -> dict[str, Any] | None:
+    if baseline is None or not (folder / baseline["run"]).is_dir():
+        return None
+    return dict(RunFolder(folder / baseline["run"]).read_json(RESULT))
 
 
 def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

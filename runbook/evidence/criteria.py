@@ -25,3 +25,6 @@ CRITERIA: dict[str, str] = {
     "D-2": "Dev and prod files both run; the README tells how to set Redis up",
     "D-3": "The product owner can accept it from the report alone",
 }
+
+# No measurement decides it, but the word of whoever reads the report.
+ACCEPTANCE = "D-3"

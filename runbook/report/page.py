@@ -1,26 +1,33 @@
 """Renders the page of a run from its stored evidence alone: the same evidence gives the same bytes."""
 
-import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import nbformat
-from nbconvert import HTMLExporter
 
-from runbook.evidence.store import NOTEBOOK, PAGE, RESULT, EvidenceError, RunFolder
-from runbook.evidence.verdict import Measurement
+from runbook.evidence.criteria import ACCEPTANCE
+from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
+from runbook.evidence.verdict import Measurement, Verdict
+from runbook.report.latency_chart import latency_chart
 from runbook.report.measured import measured_text
+from runbook.report.narrative import TEMPLATES, narrative
 from runbook.report.sentence import sentence
 
-TEMPLATES = Path(__file__).parent / "templates"
+# What else could tell, where a criterion was not examined; the story asks for containers, which need an engine.
+_WHO_TELLS = {
+    "D-1": "`make test` measures it; the next verification shows it",
+    ACCEPTANCE: "whoever accepts says it, with `runbook accept`",
+}
+_BY_CONTAINERS = "the targets compose and compose-prod examine it"
+_WEIGHT = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
 
 def write_page(path: Path) -> None:
     """Render a run's page into its folder, and write its manifest.
 
     Args:
-        path: of the run folder.
+        path: of the run folder; those of a verification's runs lie beside it.
 
     Raises:
         EvidenceError: it holds no result, or a damaged one.
@@ -31,35 +38,71 @@ def write_page(path: Path) -> None:
         if result["kind"] == "drills":
             page = _template("drills.html.j2").render(result=result)
         elif result["kind"] == "verification":
-            page = _template("verification.html.j2").render(result=result, sentence=sentence(result))
+            page = _verification(path, result)
         else:
-            page = _template("notebook.html.j2").render(result=result, narrative=_narrative(folder))
+            page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder))
     except (KeyError, TypeError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
     folder.write_text(PAGE, page)
     folder.write_manifest()
 
 
-def _narrative(folder: RunFolder) -> str:
-    if not (folder.path / NOTEBOOK).exists():
-        return ""
-    exporter = HTMLExporter(
-        template_name="narrative",
-        extra_template_basedirs=[str(TEMPLATES)],
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
+def _verification(path: Path, result: Mapping[str, Any]) -> str:
+    folders = {run["run"]: path.resolve().parent / run["run"] for run in result["runs"]}
+    beside = {name: RunFolder(folder) for name, folder in folders.items() if folder.is_dir()}
+    said = sentence(result)
+    return _template("verification.html.j2").render(
+        result=result,
+        sentence=said,
+        look=_look(result, said),
+        chart=latency_chart(result),
+        stories={
+            run["run"]: narrative(beside[run["run"]], prefix=f"{run['notebook']}-", below=1)
+            for run in result["runs"]
+            if run["run"] in beside
+        },
+        findings={name: folder.read_json(RESULT)["findings"] for name, folder in beside.items()},
+        unexamined=list(_unexamined(result)),
+        by_weight=_by_weight,
+        why_not=_why_not,
+        number=_number,
     )
-    notebook = nbformat.reads(json.dumps(folder.read_json(NOTEBOOK)), as_version=4)  # joins the lines, which disk keeps apart
-    body, _ = exporter.from_notebook_node(notebook)
-    return str(body)
+
+
+def _look(result: Mapping[str, Any], said: str) -> Verdict:
+    if Verdict.FAIL in (result["verdict"], (result.get("against") or {}).get("verdict")):
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if said.startswith("Not") else Verdict.PASS
+
+
+def _unexamined(result: Mapping[str, Any]) -> Iterator[str]:
+    for criterion in result["criteria"]:
+        if criterion["verdict"] is None:
+            yield f"{criterion['id']}, {criterion['text']}: {_why_not(criterion['id'])}."
+
+
+def _why_not(criterion: str) -> str:
+    return f"not examined; {_WHO_TELLS.get(criterion, _BY_CONTAINERS)}"
+
+
+def _by_weight(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put first what decided: failures, then what is undecided; controls, and what is known of the server, after their like."""
+    return sorted(findings, key=lambda finding: (_is_known(finding), _WEIGHT[finding["verdict"]], finding["claim"].startswith("Control: ")))
+
+
+def _is_known(finding: Mapping[str, Any]) -> bool:
+    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL
+
+
+def _number(value: float | int | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
 
 
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.globals["measured"] = _measured
+    environment.globals.update(measured=_measured, is_known=_is_known)
     return environment.get_template(name)
 
 

@@ -1,22 +1,46 @@
-"""The one sentence that sums a verification up."""
+"""The one sentence that says whether the story can be accepted on a verification, and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from runbook.evidence.criteria import ACCEPTANCE
 from runbook.evidence.verdict import Verdict
 
 
 def sentence(result: Mapping[str, Any]) -> str:
-    """Sum a verification up in one sentence, which says what was not examined as well."""
-    verdicts = [criterion["verdict"] for criterion in result["criteria"]]
-    counts = {verdict: verdicts.count(verdict) for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)}
-    parts = [f"{counts[Verdict.PASS]} of {len(verdicts)} criteria pass"]
-    parts += [f"{counts[Verdict.FAIL]} fail"] if counts[Verdict.FAIL] else []
-    parts += [f"{counts[Verdict.INCONCLUSIVE]} could not be decided"] if counts[Verdict.INCONCLUSIVE] else []
-    parts += (
-        [f"{verdicts.count(None)} were not examined on the target {result['target']}, so this is no acceptance yet"]
-        if None in verdicts
-        else []
-    )
-    summary = f"{result['verdict']}: {', '.join(parts)}."
-    return f"{summary} Broken: {result['broken']}." if result["broken"] else summary
+    """Say whether what was verified can be accepted: first the answer, then what speaks against it, then the rest.
+
+    Args:
+        result: of a verification; what was not examined is never counted as passed, and said.
+    """
+    criteria = result["criteria"]
+    by_verdict = {verdict: [each for each in criteria if each["verdict"] == verdict] for verdict in (*Verdict, None)}
+    failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
+    passed = f"{len(by_verdict[Verdict.PASS])} of {len(criteria)} criteria pass"
+    # Whoever accepts decides this one, so it can't be what keeps him from it.
+    unexamined = [each for each in unexamined if each["id"] != ACCEPTANCE]
+    against = [f"{_ids(failed)} {'fails' if len(failed) == 1 else 'fail'}"] if failed else []
+    against += [f"{_ids(undecided)} could not be decided"] if undecided else []
+    against += [result["broken"]] if result["broken"] else []
+    against += [f"against {result['against']['run']}: {result['against']['headline']}"] if _is_worse(result) else []
+    if result["verdict"] != Verdict.PASS and not against:
+        against = [f"a notebook says {result['verdict']} of what is no criterion"]
+    missing = f"{_count(len(unexamined))} not examined on the target {result['target']}: {_ids(unexamined)}"
+    if against:
+        return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."
+    if unexamined:
+        return f"Not accepted yet: {passed} and none fails, but {missing}."
+    return f"Ready to be accepted: {passed}; {ACCEPTANCE} is the word of whoever accepts it, with `runbook accept`."
+
+
+def _is_worse(result: Mapping[str, Any]) -> bool:
+    against = result.get("against")
+    return against is not None and against["verdict"] != Verdict.PASS
+
+
+def _ids(criteria: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(each["id"] for each in criteria)
+
+
+def _count(count: int) -> str:
+    return f"{count} was" if count == 1 else f"{count} were"

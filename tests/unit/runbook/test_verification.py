@@ -19,7 +19,7 @@ LOST = {"claim": "Nothing is lost", "verdict": "FAIL", "reason": "7 writes lost"
 def _verified(tmp_path: Path, *findings: dict[str, Any]) -> RunFolder:
     folder = RunFolder.create(tmp_path, "persistence-drill", {})
     found = [{"criterion": "I-4", "measured": [], **finding} for finding in findings]
-    names = ("title", "question", "broken", "engine", "host", "versions")
+    names = ("title", "question", "limits", "broken", "engine", "host", "versions")
     result = {"run": folder.name, "notebook": "persistence-drill", "verdict": "PASS", "duration_s": 1.0, "findings": found}
     folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
     run = Run(find_notebook("persistence-drill", FOLDER), folder, Verdict.PASS, "", {"I-4": Verdict.PASS}, False)
