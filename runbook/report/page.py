@@ -1,10 +1,12 @@
 """Renders the page of a run from its stored evidence alone: the same evidence gives the same bytes."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from runbook.evidence.criteria import ACCEPTANCE
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
@@ -103,7 +105,13 @@ def _template(name: str) -> jinja2.Template:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.globals.update(measured=_measured, is_known=_is_known)
+    environment.filters["inline"] = _inline
     return environment.get_template(name)
+
+
+def _inline(text: str) -> Markup:
+    """Show what stands between backticks as code, as the notebooks' prose does."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
 
 
 def _measured(measurements: list[dict[str, Any]]) -> str:

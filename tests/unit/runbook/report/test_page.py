@@ -350,7 +350,12 @@ class TestVerificationPage:
         text = _text(render(_verification()))
         missing = text[text.index("What this evidence does not show") :]
         assert "persistence-drill : A power cut." in missing
-        assert "D-1, Over 80 % of the code covered by tests: not examined; `make test` measures it" in missing
+        assert "D-1, Over 80 % of the code covered by tests: not examined; make test measures it" in missing
+
+    def test_what_stands_between_backticks_is_code_and_nothing_else_of_it_is_markup(self, render: Callable[..., str]) -> None:
+        result = _verification()
+        result["runs"][0]["limits"] = "`a < b` and <b>bold</b>"
+        assert "<code>a &lt; b</code> and &lt;b&gt;bold&lt;/b&gt;" in render(result)
 
     def test_what_became_worse_than_the_accepted_run_is_said_in_sentences(self, render: Callable[..., str]) -> None:
         against = {"run": "r1", "verdict": "FAIL", "headline": "FAIL: 1 figure worse", "sentences": ["p99 of GET: 0.2 → 0.9 ms"]}
