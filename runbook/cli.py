@@ -20,6 +20,7 @@ from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.load.sockets import LoadError
 from runbook.notebooks import Notebook, UsageError
+from runbook.report.pdf import print_run
 from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
 from runbook.targets.docker import Docker
@@ -133,10 +134,12 @@ def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 
 def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Render the page of a run again from its evidence."""
+    """Render the page of a run again from its evidence, as PDF as well if asked for."""
     path = _run_folder(options.run, options.runs)
     _render([path])
     print(f"page: {path / PAGE}")
+    if options.pdf is not None:
+        print(f"pdf: {print_run(path, environ, None if options.pdf is True else options.pdf)}")
     return EXIT_PASS
 
 
@@ -349,6 +352,8 @@ def _parser() -> argparse.ArgumentParser:
     command("heal", heal_command, executes=False)
     report = command("report", report_command, executes=False)
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
+    pdf = "print it as PDF as well, with an installed Chromium (default: runs/RUN.pdf)"
+    report.add_argument("--pdf", type=Path, nargs="?", const=True, metavar="FILE", help=pdf)
     diff = command("diff", diff_command, executes=False)
     diff.add_argument("before", metavar="RUN", help="what it was like: name of a run, its folder, or `latest`")
     diff.add_argument("after", metavar="RUN", help="what it is like now")
