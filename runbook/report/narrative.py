@@ -1,27 +1,25 @@
 """An executed notebook as a story for a page: prose and outputs, the code folded, its headings below those of the page."""
 
 import json
-import re
 from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
 
 from runbook.evidence.store import NOTEBOOK, RunFolder
+from runbook.report.fitting import fitted
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_HEADING = re.compile(r"<(/?)h([1-6])\b")
-_ID = re.compile(r'(<[^<>]*? id=")([^"<>]*")')
 
-
-def narrative(folder: RunFolder, *, prefix: str = "", below: int = 0) -> str:
+def narrative(folder: RunFolder, *, prefix: str = "", below: int = 0, titled: bool = True) -> str:
     """Render the notebook of a run; empty if it never started.
 
     Args:
         folder: of the run.
         prefix: put before each id, so that several stories stand on one page.
         below: by how many levels its headings are lowered.
+        titled: whether its title stays; not where the page has it already.
     """
     if not (folder.path / NOTEBOOK).exists():
         return ""
@@ -34,6 +32,4 @@ def narrative(folder: RunFolder, *, prefix: str = "", below: int = 0) -> str:
     )
     notebook = nbformat.reads(json.dumps(folder.read_json(NOTEBOOK)), as_version=4)  # joins the lines, which disk keeps apart
     body, _ = exporter.from_notebook_node(notebook)
-    # Text is escaped by then, so what looks like a tag is one.
-    body = _HEADING.sub(lambda match: f"<{match[1]}h{min(6, int(match[2]) + below)}", str(body))
-    return _ID.sub(lambda match: f"{match[1]}{prefix}{match[2]}", body)
+    return fitted(str(body), prefix=prefix, below=below, titled=titled)

@@ -42,7 +42,7 @@ def write_page(path: Path) -> None:
         elif result["kind"] == "verification":
             page = _verification(path, result)
         else:
-            page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder))
+            page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder, below=1, titled=False))
     except (KeyError, TypeError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
     folder.write_text(PAGE, page)
