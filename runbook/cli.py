@@ -15,6 +15,8 @@ from cachelib import Config, ConfigError
 from runbook import cli_drill, cli_load, notebooks, verification
 from runbook.coverage import coverage_finding
 from runbook.drills.undo import UndoError
+from runbook.evidence.archive import Archive
+from runbook.evidence.records import record
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
@@ -86,6 +88,7 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     _render([runs[0].folder.path])
     print(verification.findings_text(runs[0].folder))
     print(f"page: {options.runs / runs[0].folder.name / PAGE}")
+    _record([runs[0].folder.path], options.runs, environ)
     return exit_status(runs)
 
 
@@ -103,9 +106,11 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     jobs = [_job(notebook, options.target) for notebook in found]
     runs = _execute(jobs, options, environ)
     folder = verification.conclude(runs, options.target, options.runs, environ, tested=coverage_finding())
-    _render([*(run.folder.path for run in runs), folder.path])
+    paths = [*(run.folder.path for run in runs), folder.path]
+    _render(paths)
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / 'latest' / PAGE}")
+    _record(paths, options.runs, environ)
     return exit_status(runs)
 
 
@@ -206,6 +211,7 @@ def drill_command(options: argparse.Namespace, environ: Mapping[str, str]) -> in
     done, folder = cli_drill.perform_command(orders, options, environ)
     _render([folder])
     print(f"\npage: {cli_drill.page_of(folder, options.runs)}")
+    _record([folder], options.runs, environ)
     if any(each.interrupted for each in done):
         return EXIT_INTERRUPTED
     if any(each.verdict is Verdict.FAIL for each in done):
@@ -253,6 +259,13 @@ def _render(paths: Sequence[Path]) -> None:
 
     for path in paths:
         write_page(path)
+
+
+def _record(paths: Sequence[Path], runs: Path, environ: Mapping[str, str]) -> None:
+    """Take runs into the history: after what they found was said, so that it is said even where the history can't be written."""
+    archive = Archive(runs, environ)
+    for path in paths:
+        record(path, archive)
 
 
 def _job(notebook: Notebook, target: str) -> Job:

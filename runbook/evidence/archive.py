@@ -93,6 +93,17 @@ class Archive:
             connection.execute("COMMIT")
         return Entry(number, recorded_utc, kind, run, json.loads(text), digest)
 
+    def holds(self, kind: str, run: str) -> bool:
+        """Tell whether there is an entry of this kind for this run.
+
+        Raises:
+            EvidenceError: the archive is damaged.
+        """
+        if not self.path.exists():
+            return False
+        with self._opened() as connection:
+            return connection.execute("SELECT 1 FROM entry WHERE kind = ? AND run = ? LIMIT 1", (kind, run)).fetchone() is not None
+
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Read all entries, or those of one kind, the oldest first; none where there is no archive yet.
 
