@@ -1,4 +1,4 @@
-"""The command line: `runbook list`, `run`, `verify`, `drill`, `plan`, `heal`, `refresh`, `report`, `diff`, `bench` and `load`."""
+"""The command line of the runbook: a function for each command, and what they share."""
 
 import argparse
 import contextlib
@@ -12,16 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cachelib import Config, ConfigError
-from runbook import cli_drill, cli_load, notebooks, verification
+from runbook import cli_drill, cli_history, cli_load, notebooks, verification
 from runbook.coverage import coverage_finding
 from runbook.drills.undo import UndoError
-from runbook.evidence.archive import Archive
-from runbook.evidence.records import record
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.load.sockets import LoadError
 from runbook.notebooks import Notebook, UsageError
+from runbook.report.latest import LATEST
 from runbook.report.pdf import print_run
 from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
@@ -88,7 +87,7 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     _render([runs[0].folder.path])
     print(verification.findings_text(runs[0].folder))
     print(f"page: {options.runs / runs[0].folder.name / PAGE}")
-    _record([runs[0].folder.path], options.runs, environ)
+    cli_history.record_runs([runs[0].folder.path], options, environ)
     return exit_status(runs)
 
 
@@ -109,8 +108,8 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     paths = [*(run.folder.path for run in runs), folder.path]
     _render(paths)
     print(verification.criteria_text(folder))
-    print(f"page: {options.runs / 'latest' / PAGE}")
-    _record(paths, options.runs, environ)
+    print(f"page: {options.runs / folder.name / PAGE}")
+    cli_history.record_runs(paths, options, environ)
     return exit_status(runs)
 
 
@@ -140,7 +139,7 @@ def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Render the page of a run again from its evidence, as PDF as well if asked for."""
-    path = _run_folder(options.run, options.runs)
+    path = _run_folder(options.run, options.runs, environ)
     _render([path])
     print(f"page: {path / PAGE}")
     if options.pdf is not None:
@@ -155,7 +154,7 @@ def diff_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
     from runbook.report.diff_page import write_diff
     from runbook.report.loads import read_loads
 
-    paths = [_run_folder(run, options.runs).resolve() for run in (options.before, options.after)]
+    paths = [_run_folder(run, options.runs, environ).resolve() for run in (options.before, options.after)]
     if paths[0] == paths[1]:
         raise UsageError(f"{options.before} and {options.after} are the same run: name two")
     diff = compare(*map(read_loads, paths))
@@ -166,6 +165,18 @@ def diff_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
         print(f"page: {page}")
     print(diff.headline)
     return _STATUS[diff.verdict]
+
+
+def history_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tell what was found from run to run: as a table, as CSV or JSON, or as a page with the trends."""
+    cli_history.history_command(options, environ)
+    return EXIT_PASS
+
+
+def scorecard_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Tell what is fresh, stale, failing or was never run; stale or failing is a FAIL."""
+    card = cli_history.scorecard_command(options, environ)
+    return EXIT_BROKEN if card.broken and card.verdict is not Verdict.FAIL else _STATUS[card.verdict]
 
 
 def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -211,7 +222,7 @@ def drill_command(options: argparse.Namespace, environ: Mapping[str, str]) -> in
     done, folder = cli_drill.perform_command(orders, options, environ)
     _render([folder])
     print(f"\npage: {cli_drill.page_of(folder, options.runs)}")
-    _record([folder], options.runs, environ)
+    cli_history.record_runs([folder], options, environ)
     if any(each.interrupted for each in done):
         return EXIT_INTERRUPTED
     if any(each.verdict is Verdict.FAIL for each in done):
@@ -246,7 +257,9 @@ def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[
     )
 
 
-def _run_folder(run: str, runs: Path) -> Path:
+def _run_folder(run: str, runs: Path, environ: Mapping[str, str]) -> Path:
+    if run == LATEST or Path(run).absolute() == (runs / LATEST).absolute():
+        return cli_history.latest_run(runs, environ)
     path = Path(run) if Path(run).is_dir() else runs / run
     if not path.is_dir():
         raise UsageError(f"there is no run {run}; {runs} holds {', '.join(_newest(runs)) or 'none'}")
@@ -259,13 +272,6 @@ def _render(paths: Sequence[Path]) -> None:
 
     for path in paths:
         write_page(path)
-
-
-def _record(paths: Sequence[Path], runs: Path, environ: Mapping[str, str]) -> None:
-    """Take runs into the history: after what they found was said, so that it is said even where the history can't be written."""
-    archive = Archive(runs, environ)
-    for path in paths:
-        record(path, archive)
 
 
 def _job(notebook: Notebook, target: str) -> Job:
@@ -371,6 +377,9 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", metavar="RUN", help="what it was like: name of a run, its folder, or `latest`")
     diff.add_argument("after", metavar="RUN", help="what it is like now")
     diff.add_argument("--page", type=Path, metavar="FILE", help="where the page goes (default: beside the runs)")
+    history = command("history", history_command, executes=False)
+    cli_history.add_arguments(history, list(TARGETS))
+    command("scorecard", scorecard_command, executes=False)
     return parser
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook.evidence.criteria import CRITERIA
 from runbook.evidence.headline import headlines
-from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder, point_latest
+from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
 from runbook.evidence.verdict import Finding, Verdict, combine
 from runbook.execute import Run
 from runbook.report.sentence import sentence
@@ -23,7 +23,7 @@ def conclude(
     baseline: Mapping[str, str] | None = None,
     tested: Finding | None = None,
 ) -> RunFolder:
-    """Write the verification of these runs into a folder of its own, and let `latest` point to it.
+    """Write the verification of these runs into a folder of its own.
 
     Args:
         runs: the notebooks.
@@ -59,7 +59,6 @@ def conclude(
             **_common(results),
         },
     )
-    point_latest(folder, verified.path)
     return verified
 
 

@@ -1,4 +1,4 @@
-"""The run folder: written atomically, without secrets, with a manifest of digests; `latest` points to the newest verification."""
+"""The run folder: written atomically, without secrets, with a manifest of digests."""
 
 import contextlib
 import gzip
@@ -131,14 +131,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-
-
-def point_latest(runs: Path, folder: Path) -> None:
-    """Let `runs/latest` point to this run, without a moment at which it points nowhere."""
-    temporary = runs / f".latest-{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(folder.name, target_is_directory=True)
-    os.replace(temporary, runs / "latest")
 
 
 @contextlib.contextmanager

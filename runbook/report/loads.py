@@ -41,7 +41,7 @@ def read_loads(path: Path) -> Loads:
     Raises:
         EvidenceError: it holds no result or no load, or something of it is missing, damaged or of another version.
     """
-    path = path.resolve()  # `latest` is a link, and the runs lie beside what it points to
+    path = path.resolve()  # the runs lie beside it, also where it was named as `.`
     result = RunFolder(path).read_json(RESULT)
     try:
         runs = [run["run"] for run in result["runs"]] if result["kind"] == "verification" else [path.name]

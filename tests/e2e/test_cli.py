@@ -233,7 +233,7 @@ def test_a_broken_notebook_exits_with_4_and_says_why(runs, tmp_path):
     assert "ZeroDivisionError" in broken["raises"]
     assert "SystemExit" in broken["exits-by-sys"]
     assert "imeout" in broken["hangs"]
-    assert "BROKEN" in (runs / "latest" / "index.html").read_text(encoding="utf-8")
+    assert "BROKEN" in (runs / "latest" / "acceptance.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.no_cover
@@ -288,7 +288,8 @@ def test_verify_sums_up_every_criterion_and_points_to_its_page(runs, tmp_path):
         shutil.copy(FOLDER / f"{name}.ipynb", tmp_path / "books")
     done = command("verify", "--notebooks", str(tmp_path / "books"), runs=runs)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"page: {runs / 'latest' / 'index.html'}" in done.stdout
+    assert f"page: {run_folder(runs, 'verify') / 'index.html'}" in done.stdout
+    assert f"scorecard: {runs / 'latest' / 'index.html'}" in done.stdout
     assert re.search(
         r"^Not accepted yet: \d+ of 23 criteria pass and none fails, but \d+ were not examined on the target embedded: ", done.stdout, re.M
     )
@@ -298,7 +299,7 @@ def test_verify_sums_up_every_criterion_and_points_to_its_page(runs, tmp_path):
     assert passed >= {"AC-2", "AC-5", "AC-6", "AC-8", "U-1", "U-2", "U-3", "U-4", "I-3", "I-4", "I-5", "I-6"}
     assert verdicts["P-2"] is None
     assert verdicts["AC-1"] is None
-    page = (runs / "latest" / "index.html").read_text(encoding="utf-8")
+    page = (runs / "latest" / "acceptance.html").read_text(encoding="utf-8")
     for run in result["runs"]:
         assert f'id="{run["notebook"]}"' in page
         assert (runs / run["run"] / "index.html").exists()

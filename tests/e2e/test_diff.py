@@ -10,7 +10,9 @@ from collections import Counter
 
 import pytest
 
-from runbook.evidence.store import RESULT, RunFolder, point_latest
+from runbook.evidence.archive import Archive
+from runbook.evidence.records import record
+from runbook.evidence.store import RESULT, RunFolder
 from runbook.load.offered import Offered
 from runbook.load.recording import LATENCY, Cell, Recording
 
@@ -45,7 +47,9 @@ def write_run(under, name, *loads, **different):
 
 
 def write_verification(runs, name, *members):
-    return write_run(runs, name, kind="verification", runs=[{"run": member, "notebook": "latency-benchmark"} for member in members])
+    of_runs = [{"run": member, "notebook": "latency-benchmark", "broken": ""} for member in members]
+    ended = {"finished_utc": "2026-01-01T00:00:00+00:00", "verdict": "PASS", "broken": ""}
+    return write_run(runs, name, kind="verification", runs=of_runs, **ended)
 
 
 def diff(runs, *arguments):
@@ -100,7 +104,8 @@ def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(runs):
         write_run(runs, f"{side}-latency", load(side, factor))
         write_run(runs, f"{side}-setup", notebook="setup")
         verified = write_verification(runs, f"{side}-verify", f"{side}-latency", f"{side}-setup")
-    point_latest(runs, verified)
+    RunFolder(verified).write_manifest()
+    record(verified, Archive(runs, {}))
     done = diff(runs, "a-verify", "latest")
     assert done.returncode == 1, done.stdout + done.stderr
     assert (runs / "diff-a-verify-against-b-verify.html").exists()

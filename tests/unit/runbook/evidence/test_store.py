@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import json
-import os
 import re
 import resource
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runbook.evidence.secrets import MASK
-from runbook.evidence.store import FOLDER_VARIABLE, MANIFEST, EvidenceError, RunFolder, point_latest, write_atomically
+from runbook.evidence.store import FOLDER_VARIABLE, MANIFEST, EvidenceError, RunFolder, write_atomically
 
 SECRET = "correct horse"
 
@@ -164,23 +163,3 @@ class TestManifest:
         first = (folder.path / MANIFEST).read_bytes()
         folder.write_manifest()
         assert (folder.path / MANIFEST).read_bytes() == first
-
-
-class TestLatest:
-    def test_it_points_to_the_run(self, tmp_path: Path) -> None:
-        run = RunFolder.create(tmp_path, "verify", {})
-        point_latest(tmp_path, run.path)
-        assert (tmp_path / "latest").resolve() == run.path.resolve()
-
-    def test_it_is_replaced_by_the_next_run(self, tmp_path: Path) -> None:
-        first, second = (RunFolder.create(tmp_path, "verify", {}) for _ in range(2))
-        point_latest(tmp_path, first.path)
-        point_latest(tmp_path, second.path)
-        assert (tmp_path / "latest").resolve() == second.path.resolve()
-        assert _names(tmp_path) == sorted([first.name, second.name, "latest"])
-
-    def test_it_still_points_to_the_run_after_all_runs_were_moved(self, tmp_path: Path) -> None:
-        run = RunFolder.create(tmp_path / "runs", "verify", {})
-        point_latest(tmp_path / "runs", run.path)
-        os.rename(tmp_path / "runs", tmp_path / "archive")
-        assert (tmp_path / "archive" / "latest").resolve() == (tmp_path / "archive" / run.name).resolve()
