@@ -1,0 +1,77 @@
+"""Who accepted which verification, as the archive holds it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from runbook.evidence.archive import Archive, Entry
+
+ACCEPTANCE = "acceptance"
+
+
+class Accepted(NamedTuple):
+    """An accepted verification.
+
+    Attributes:
+        run: name of its folder.
+        by: who accepted it.
+        accepted_utc: when, in ISO format.
+    """
+
+    run: str
+    by: str
+    accepted_utc: str
+
+
+def last_accepted(archive: Archive, runs: Path, target: str) -> Accepted | None:
+    """Find the verification that was accepted last; an older one is no stand-in where its folder is gone.
+
+    Args:
+        archive: of the runs.
+        runs: the folder in which they lie.
+        target: what was verified, such as `embedded`.
+
+    Returns:
+        None if none was accepted on this target, or its folder is gone.
+
+    Raises:
+        EvidenceError: the archive is damaged, or was altered.
+    """
+    entry = newest_acceptance(archive, target)
+    if entry is None or not (runs / entry.run).is_dir():
+        return None
+    return Accepted(entry.run, entry.content["by"], entry.recorded_utc)
+
+
+def newest_acceptance(archive: Archive, target: str) -> Entry | None:
+    """Return the entry of the newest acceptance on this target, None if there is none.
+
+    Raises:
+        EvidenceError: the archive is damaged, or was altered.
+    """
+    return next((entry for entry in reversed(archive.entries(ACCEPTANCE)) if entry.content["target"] == target), None)
+
+
+def accept(archive: Archive, run: str, by: str, manifest_sha256: str, verdict: str, sentence: str, target: str, despite: str = "") -> Entry:
+    """Record that somebody accepted a verification.
+
+    Args:
+        archive: of the runs.
+        run: name of its folder.
+        by: who accepts it.
+        manifest_sha256: digest of its manifest, which covers all of its evidence.
+        verdict: what it came to.
+        sentence: what sums it up.
+        target: what was verified.
+        despite: why it is accepted although it does not pass; empty if it does.
+
+    Returns:
+        The entry; the earlier one where the same person had accepted the same evidence already.
+
+    Raises:
+        EvidenceError: the archive is damaged, was altered, or can't be written.
+    """
+    for entry in archive.entries(ACCEPTANCE):
+        if (entry.run, entry.content["by"], entry.content["manifest_sha256"]) == (run, by, manifest_sha256):
+            return entry
+    content = {"by": by, "manifest_sha256": manifest_sha256, "verdict": verdict, "sentence": sentence, "target": target, "despite": despite}
+    return archive.append(ACCEPTANCE, run, content)
