@@ -20,6 +20,8 @@ NOTEBOOK = "notebook.ipynb"
 RESULT = "result.json"
 MANIFEST = "manifest.json"
 PAGE = "index.html"
+# What is rendered from the rest, and can be again.
+DERIVED = (PAGE, "junit.xml", "summary.md", "metrics.prom")
 
 # How a notebook's own process learns where its evidence goes; without it (plain papermill, JupyterLab) the notebook is the evidence.
 FOLDER_VARIABLE = "RUNBOOK_EVIDENCE_DIR"
@@ -117,8 +119,8 @@ class RunFolder:
 
     def write_manifest(self) -> None:
         """Write down the SHA-256 of every file, so that a later change can be seen."""
-        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != MANIFEST)
-        digests = {path.relative_to(self.path).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        files = sorted(path for path in self.path.rglob("*") if path.is_file() and not path.is_symlink() and path != self.path / MANIFEST)
+        digests = {path.relative_to(self.path).as_posix(): _sha256(path) for path in files}
         self.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "sha256": digests})
 
 
@@ -131,6 +133,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:  # in pieces, since samples may be larger than the memory
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

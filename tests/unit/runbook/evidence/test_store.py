@@ -157,6 +157,14 @@ class TestManifest:
         digest = hashlib.sha256((folder.path / "server.log").read_bytes()).hexdigest()
         assert json.loads((folder.path / MANIFEST).read_text())["sha256"]["server.log"] != digest
 
+    def test_a_file_of_its_own_name_in_a_folder_is_covered_and_a_link_is_not(self, folder: RunFolder) -> None:
+        """A link's content is not ours to vouch for."""
+        (folder.path / "deep").mkdir()
+        (folder.path / "deep" / MANIFEST).write_text("{}")
+        (folder.path / "link").symlink_to(folder.path / "deep" / MANIFEST)
+        folder.write_manifest()
+        assert list(folder.read_json(MANIFEST)["sha256"]) == [f"deep/{MANIFEST}"]
+
     def test_writing_it_again_changes_nothing(self, folder: RunFolder) -> None:
         folder.write_text("server.log", "ready")
         folder.write_manifest()
