@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cachelib import Config, ConfigError
-from runbook import cli_drill, cli_history, cli_load, notebooks, verification
+from runbook import cli_drill, cli_evidence, cli_history, cli_load, notebooks, verification
 from runbook.coverage import coverage_finding
 from runbook.drills.undo import UndoError
+from runbook.evidence.acceptance import last_accepted
+from runbook.evidence.archive import Archive
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
@@ -53,17 +55,21 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def exit_status(runs: Sequence[Run]) -> int:
-    """Turn runs into an exit status: a FAIL outweighs a broken run, which outweighs INCONCLUSIVE, which outweighs PASS."""
+def exit_status(runs: Sequence[Run], beside: Sequence[Verdict] = ()) -> int:
+    """Turn runs into an exit status: a FAIL outweighs a broken run, which outweighs INCONCLUSIVE, which outweighs PASS.
+
+    Args:
+        runs: what was executed.
+        beside: what else was found, such as by holding them against an earlier verification.
+    """
+    verdicts = [run.verdict for run in runs]
     if any(run.interrupted for run in runs):
         return EXIT_INTERRUPTED
-    if any(run.verdict is Verdict.FAIL for run in runs):
+    if Verdict.FAIL in (*verdicts, *beside):
         return EXIT_FAIL
-    if any(run.verdict is None for run in runs):
+    if None in verdicts:
         return EXIT_BROKEN
-    if not runs or any(run.verdict is Verdict.INCONCLUSIVE for run in runs):
-        return EXIT_INCONCLUSIVE
-    return EXIT_PASS
+    return _STATUS[combine([*beside, *(verdict for verdict in verdicts if verdict)])] if runs else EXIT_INCONCLUSIVE
 
 
 def list_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -102,15 +108,22 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
             "with `runbook run NAME`"
         )
     _check_ground(options.target, environ)
+    baseline = _baseline(options, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
+    accepted = last_accepted(Archive(options.runs, environ), options.runs, options.target)
     runs = _execute(jobs, options, environ)
-    folder = verification.conclude(runs, options.target, options.runs, environ, tested=coverage_finding())
-    paths = [*(run.folder.path for run in runs), folder.path]
-    _render(paths)
+    paths = [run.folder.path for run in runs]
+    _render(paths)  # first, as the verification holds the digests of their manifests
+    tested = coverage_finding()
+    folder = verification.conclude(runs, options.target, options.runs, environ, baseline=accepted, tested=tested)
+    beside = [tested.verdict] if tested else []
+    if baseline and not any(run.interrupted for run in runs):  # which would be told of as worse
+        beside.append(cli_evidence.hold_against_command(baseline, folder))
+    _render([folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / folder.name / PAGE}")
-    cli_history.record_runs(paths, options, environ)
-    return exit_status(runs)
+    cli_history.record_runs([*paths, folder.path], options, environ)
+    return exit_status(runs, beside)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -138,33 +151,32 @@ def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 
 def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Render the page of a run again from its evidence, as PDF as well if asked for."""
+    """Render the page of a run again from its evidence, if that was not altered; as PDF as well if asked for."""
     path = _run_folder(options.run, options.runs, environ)
-    _render([path])
-    print(f"page: {path / PAGE}")
+    cli_evidence.report_command(path, options.page, environ)
     if options.pdf is not None:
         print(f"pdf: {print_run(path, environ, None if options.pdf is True else options.pdf)}")
     return EXIT_PASS
 
 
 def diff_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Tell what became slower, faster or failed between two runs, beyond noise; slower or failed is a FAIL."""
-    # Not at the top: only this command needs them.
-    from runbook.report.diff import compare
-    from runbook.report.diff_page import write_diff
-    from runbook.report.loads import read_loads
-
-    paths = [_run_folder(run, options.runs, environ).resolve() for run in (options.before, options.after)]
-    if paths[0] == paths[1]:
+    """Tell what became worse, better or failed between two runs, beyond noise; worse is a FAIL."""
+    before, after = (_run_folder(run, options.runs, environ).resolve() for run in (options.before, options.after))
+    if before == after:
         raise UsageError(f"{options.before} and {options.after} are the same run: name two")
-    diff = compare(*map(read_loads, paths))
-    print("\n".join(diff.sentences))
-    if diff.loads:
-        page = options.page or options.runs / f"diff-{diff.before.run}-against-{diff.after.run}.html"
-        write_diff(diff, page)
-        print(f"page: {page}")
-    print(diff.headline)
-    return _STATUS[diff.verdict]
+    return _STATUS[cli_evidence.diff_command(before, after, options.runs, options.page)]
+
+
+def integrity_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Check that a run's evidence is as it was written; the status is 1 if it was altered."""
+    whole = cli_evidence.integrity_command(_run_folder(options.run, options.runs, environ), options.digest, environ)
+    return EXIT_PASS if whole else EXIT_FAIL
+
+
+def accept_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Record that somebody accepts a verification, with the digest of all its evidence."""
+    cli_evidence.accept_command(_run_folder(options.run, options.runs, environ), options, environ)
+    return EXIT_PASS
 
 
 def history_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -266,6 +278,13 @@ def _run_folder(run: str, runs: Path, environ: Mapping[str, str]) -> Path:
     return path
 
 
+def _baseline(options: argparse.Namespace, environ: Mapping[str, str]) -> Path | None:
+    if not options.against:
+        return None
+    named = None if options.against == cli_evidence.ACCEPTED else _run_folder(options.against, options.runs, environ)
+    return cli_evidence.baseline_of(named, options.target, options.runs, environ)
+
+
 def _render(paths: Sequence[Path]) -> None:
     # Not at the top: nbconvert takes a second to import, and the notebooks should start first.
     from runbook.report.page import write_page
@@ -353,6 +372,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter; may be repeated")
     verify = command("verify", verify_command, executes=True)
     verify.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    verify.add_argument("--against", metavar="RUN", help="hold it against an earlier verification, or against the last one `accepted`")
     refresh = command("refresh", refresh_command, executes=True)
     refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")
     bench = command("bench", bench_command, executes=False)
@@ -373,6 +393,16 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", help="name of the run, or its folder; `latest` is the newest verification")
     pdf = "print it as PDF as well, with an installed Chromium (default: runs/RUN.pdf)"
     report.add_argument("--pdf", type=Path, nargs="?", const=True, metavar="FILE", help=pdf)
+    report.add_argument("--page", type=Path, metavar="FILE", help="where the page goes instead; the run stays as it is")
+    integrity = command("integrity", integrity_command, executes=False)
+    integrity.add_argument("run", help="name of the run, its folder, or `latest`")
+    integrity.add_argument(
+        "--digest", default="", metavar="SHA256", help="what was noted of it elsewhere, as in the e-mail of its acceptance"
+    )
+    accept = command("accept", accept_command, executes=False)
+    accept.add_argument("run", help="name of the verification, its folder, or `latest`")
+    accept.add_argument("--by", required=True, metavar="NAME", help="who accepts it")
+    accept.add_argument("--despite", metavar="REASON", help="why, although it does not pass")
     diff = command("diff", diff_command, executes=False)
     diff.add_argument("before", metavar="RUN", help="what it was like: name of a run, its folder, or `latest`")
     diff.add_argument("after", metavar="RUN", help="what it is like now")

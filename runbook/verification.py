@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from runbook.evidence.acceptance import Accepted
 from runbook.evidence.criteria import CRITERIA
 from runbook.evidence.headline import headlines
+from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
 from runbook.evidence.verdict import Finding, Verdict, combine
 from runbook.execute import Run
@@ -20,17 +22,19 @@ def conclude(
     folder: Path,
     environ: Mapping[str, str],
     *,
-    baseline: Mapping[str, str] | None = None,
+    baseline: Accepted | None = None,
     tested: Finding | None = None,
 ) -> RunFolder:
     """Write the verification of these runs into a folder of its own.
+
+    It holds the digest of each run's manifest, which is written already, so that the verification's own covers all evidence.
 
     Args:
         runs: the notebooks.
         target: on which they ran.
         folder: of all runs.
         environ: whose secrets are kept out.
-        baseline: `run`, `by` and `accepted_utc` of the verification that was last accepted on this target; None if there is none.
+        baseline: the verification that was last accepted on this target; None if there is none.
         tested: what the tests of the code say; None if they say nothing.
     """
     verified = RunFolder.create(folder, "verify", environ)
@@ -51,10 +55,15 @@ def conclude(
             "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in CRITERIA.items()],
             "headlines": headlines(results, _accepted_result(folder, baseline)),
-            "baseline": dict(baseline) if baseline else None,
+            "baseline": baseline._asdict() if baseline else None,
             "runs": [
-                {name: result[name] for name in ("run", "notebook", "title", "question", "limits", "verdict", "broken", "duration_s")}
-                for result in results
+                {
+                    **{
+                        name: result[name] for name in ("run", "notebook", "title", "question", "limits", "verdict", "broken", "duration_s")
+                    },
+                    "manifest_sha256": manifest_sha256(run.folder.path),
+                }
+                for run, result in zip(runs, results, strict=True)
             ],
             **_common(results),
         },
@@ -88,10 +97,8 @@ def findings_text(folder: RunFolder) -> str:
     return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
 
 
-def _accepted_result(folder: Path, baseline: Mapping[str, str] | None) -> dict[str, Any] | None:
-    if baseline is None or not (folder / baseline["run"]).is_dir():
-        return None
-    return dict(RunFolder(folder / baseline["run"]).read_json(RESULT))
+def _accepted_result(folder: Path, baseline: Accepted | None) -> dict[str, Any] | None:
+    return dict(RunFolder(folder / baseline.run).read_json(RESULT)) if baseline else None
 
 
 def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -27,4 +27,4 @@ CRITERIA: dict[str, str] = {
 }
 
 # No measurement decides it, but the word of whoever reads the report.
-ACCEPTANCE = "D-3"
+BY_WORD = "D-3"

@@ -51,7 +51,9 @@ class Inspection:
     def raise_if_altered(self) -> None:
         """Raise an `EvidenceError` that names what was altered, if anything was."""
         if self.altered:
-            raise EvidenceError(f"the evidence of {self.run} was altered: {'; '.join(self.altered)}; run it again")
+            raise EvidenceError(
+                f"the evidence of {self.run} was altered: {'; '.join(self.altered)}. Bring back what was there, or run it again"
+            )
 
 
 def inspect(path: Path, archive: Archive, noted: str = "", leave_out: Collection[str] = ()) -> Inspection:
@@ -87,9 +89,8 @@ def inspect(path: Path, archive: Archive, noted: str = "", leave_out: Collection
             _check_entries(found, member, now, entries)
     except OSError as error:
         raise EvidenceError(f"{error.filename} can't be read ({error.strerror}): let it be readable for who checks it") from error
-    told = {entry.run for entry in entries}
-    if untold := [run for run in (path.name, *found.members) if run not in told]:
-        found.unknown.append(f"no history tells of {', '.join(untold)}, so a manifest that was written anew is not found out there")
+    if all(entry.run != path.name for entry in entries):
+        found.unknown.append(f"no history tells of {path.name}, so a manifest that was written anew is not found out there")
     of_this_run = [entry for entry in entries if entry.run == path.name]
     found.recorded = [entry for entry in of_this_run if entry.kind == RUN]
     found.accepted = [entry for entry in of_this_run if entry.kind == ACCEPTANCE]
@@ -154,8 +155,8 @@ def _members(path: Path, found: Inspection) -> Iterator[tuple[str, str]]:
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         found.unknown.append(f"{path.name}/{RESULT} can't be read, so it is not known which runs it sums up")
         return
-    if without := [str(run) for run, digest in runs if not digest]:
-        found.unknown.append(f"{path.name} holds no digests of {', '.join(without)}, as it is of an older version")
+    if without := sum(not digest for _, digest in runs):
+        found.unknown.append(f"{path.name}, of an older version, lacks the digests of {without} of its runs: their own manifests count")
     for run, digest in runs:
         if not isinstance(run, str) or run in ("", ".", "..") or "/" in run or "\0" in run:
             found.altered.append(f"{path.name}/{RESULT} sums up {run!r}, which is no name of a run")

@@ -120,7 +120,7 @@ class RunFolder:
     def write_manifest(self) -> None:
         """Write down the SHA-256 of every file, so that a later change can be seen."""
         files = sorted(path for path in self.path.rglob("*") if path.is_file() and not path.is_symlink() and path != self.path / MANIFEST)
-        digests = {path.relative_to(self.path).as_posix(): _sha256(path) for path in files}
+        digests = {path.relative_to(self.path).as_posix(): sha256(path) for path in files}
         self.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "sha256": digests})
 
 
@@ -135,7 +135,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the digest of a file."""
     with path.open("rb") as file:  # in pieces, since samples may be larger than the memory
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -158,6 +158,7 @@ class Diff:
         left_out: what was not compared, and why.
         differs: what differs between the environments and does not forbid to compare.
         loads: what was compared.
+        hindrance: what differs, or what the host did, so that nothing could be compared; empty if something was, or there was nothing.
     """
 
     before: Loads
@@ -165,6 +166,7 @@ class Diff:
     left_out: tuple[str, ...]
     differs: tuple[str, ...] = ()
     loads: tuple[LoadDiff, ...] = ()
+    hindrance: str = ""
 
     @property
     def changes(self) -> list[Change]:
@@ -190,18 +192,23 @@ class Diff:
     @property
     def headline(self) -> str:
         """Say the verdict and what made it."""
+        return f"{self.verdict}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Say what made the verdict."""
         worse = sum(change.effect is Effect.WORSE for change in self.changes)
         better = len(self.changes) - worse
         also = f", {_count(better, 'figure')} better" if better else ""
         if worse:
-            reason = f"{_count(worse, 'figure')} worse beyond noise{also}"
-        elif self.verdict is Verdict.PASS:
-            reason = f"nothing worse beyond noise{also}"
-        elif self.doubtful:
-            reason = f"{_count(sum(change.share > 0 for change in self.doubtful), 'figure')} worse, and the host may be why{also}"
-        else:
-            reason = "too few samples to tell anything" if self.loads else "nothing can be compared"
-        return f"{self.verdict}: {reason}"
+            return f"{_count(worse, 'figure')} worse beyond noise{also}"
+        if self.verdict is Verdict.PASS:
+            return f"nothing worse beyond noise{also}"
+        if self.doubtful:
+            return f"{_count(sum(change.share > 0 for change in self.doubtful), 'figure')} worse, and the host may be why{also}"
+        if self.loads:
+            return "too few samples to tell anything"
+        return f"nothing can be compared{self.hindrance and ': ' + self.hindrance}"
 
     @property
     def summary(self) -> str:
@@ -231,15 +238,17 @@ def compare(before: Loads, after: Loads) -> Diff:
     """
     unlike = tuple(_unlike(before, after))
     if unlike:
-        return Diff(before, after, unlike)
+        return Diff(before, after, unlike, hindrance=", ".join(unlike))
     left_out = [f"load {name} is in {before.run} only" for name in before.loads if name not in after.loads]
     left_out += [f"load {name} is in {after.run} only" for name in after.loads if name not in before.loads]
     common = [name for name in before.loads if name in after.loads]
-    like = []
+    like, hindrance = [], ""
     for name in common:
         differences = list(_differences(before.loads[name].description, after.loads[name].description))
-        differences = differences or list(_stalls(before, after, name))
-        if differences:
+        differences = differences or list(_too_short(before, after, name))
+        stalls = list(_stalls(before, after, name))
+        hindrance = hindrance or ("the host stalled, so try again when it is quiet" if stalls else "")
+        if differences := differences or stalls:
             left_out.append(f"load {name}: {', '.join(differences)}")
         else:
             like.append(name)
@@ -247,7 +256,7 @@ def compare(before: Loads, after: Loads) -> Diff:
         LoadDiff(name, before.loads[name], after.loads[name], tuple(_changes(name, before.loads[name], after.loads[name], len(like) > 1)))
         for name in like
     )
-    return Diff(before, after, tuple(left_out), tuple(_stated(before, after)), loads)
+    return Diff(before, after, tuple(left_out), tuple(_stated(before, after)), loads, "" if loads else hindrance)
 
 
 def _unlike(before: Loads, after: Loads) -> Iterator[str]:
@@ -278,11 +287,16 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
             yield f"{name} {_known(before.get(name))} against {_known(after.get(name))}"
 
 
+def _too_short(before: Loads, after: Loads, name: str) -> Iterator[str]:
+    for side in (before, after):
+        seconds = side.loads[name].recording.seconds
+        if seconds < SHORTEST_S:
+            yield f"{seconds:.1f} s of {side.run} are too short to tell how the host varies"
+
+
 def _stalls(before: Loads, after: Loads, name: str) -> Iterator[str]:
     for side in (before, after):
         offered = side.loads[name]
-        if offered.recording.seconds < SHORTEST_S:
-            yield f"{offered.recording.seconds:.1f} s of {side.run} are too short to tell how the host varies"
         calls = offered.recording.count()
         if offered.left_out > MOST_LEFT_OUT * calls:
             yield f"the host stalled during {offered.left_out / calls:.0%} of the calls of {side.run}"

@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
 
 from runbook.evidence.store import EvidenceError, write_atomically
+from runbook.evidence.verdict import Verdict
 from runbook.report.diff import Change, Diff, Interval
 from runbook.report.measured import MISSING
 from runbook.report.overlay import overlay
@@ -14,12 +15,29 @@ from runbook.report.overlay import overlay
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_diff(diff: Diff, path: Path) -> None:
+class Judgement(Protocol):
+    """What is said of two runs: a `Diff` says it of their loads, a `Regression` of their criteria too."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL if something became worse."""
+
+    @property
+    def headline(self) -> str:
+        """The verdict and what made it."""
+
+    @property
+    def sentences(self) -> list[str]:
+        """What changed, a sentence each."""
+
+
+def write_diff(diff: Diff, path: Path, judgement: Judgement | None = None) -> None:
     """Render a page: the sentences, both environments, all figures with their intervals, and the curves.
 
     Args:
-        diff: of at least one load.
+        diff: of the loads.
         path: of the page.
+        judgement: what is said at its top; None to say what the diff says.
 
     Raises:
         EvidenceError: it can't be written.
@@ -28,7 +46,7 @@ def write_diff(diff: Diff, path: Path) -> None:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("diff.html.j2").render(
-        diff=diff, circumstances=_circumstances(diff), figure=_figure, interval=_interval, picture=_picture
+        diff=diff, judgement=judgement or diff, circumstances=_circumstances(diff), figure=_figure, interval=_interval, picture=_picture
     )
     try:
         write_atomically(path, page.encode())

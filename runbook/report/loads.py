@@ -21,7 +21,7 @@ class Loads:
         engine: its `product`, `version` and `found_by`; empty if unknown.
         host: `system`, `kernel`, `machine` and `cpus`; empty if unknown.
         versions: of Python and of packages, by name.
-        loads: each load, by notebook and name, such as `latency-benchmark/steady`.
+        loads: each load, by notebook and name, such as `latency-benchmark/steady`; empty if it offered none.
     """
 
     run: str
@@ -39,7 +39,7 @@ def read_loads(path: Path) -> Loads:
         path: of the run folder; those of a verification's runs lie beside it.
 
     Raises:
-        EvidenceError: it holds no result or no load, or something of it is missing, damaged or of another version.
+        EvidenceError: it holds no result, or something of it is missing, damaged or of another version.
     """
     path = path.resolve()  # the runs lie beside it, also where it was named as `.`
     result = RunFolder(path).read_json(RESULT)
@@ -51,8 +51,6 @@ def read_loads(path: Path) -> Loads:
         target = result["target"]
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
-    if not loads:
-        raise EvidenceError(f"{path} holds no load: only runs whose notebook offers one to measure latencies can be compared")
     return Loads(path.name, target, engine, host, versions, loads)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from runbook.evidence.criteria import ACCEPTANCE
+from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Measurement, Verdict
 from runbook.report.latency_chart import latency_chart
@@ -19,7 +19,7 @@ from runbook.report.sentence import sentence
 # What else could tell, where a criterion was not examined; the story asks for containers, which need an engine.
 _WHO_TELLS = {
     "D-1": "`make test` measures it; the next verification shows it",
-    ACCEPTANCE: "whoever accepts says it, with `runbook accept`",
+    BY_WORD: "whoever accepts says it, with `runbook accept`",
 }
 _BY_CONTAINERS = "the targets compose and compose-prod examine it"
 _WEIGHT = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
@@ -34,6 +34,20 @@ def write_page(path: Path) -> None:
     Raises:
         EvidenceError: it holds no result, or a damaged one.
     """
+    render(path, path)
+    RunFolder(path).write_manifest()
+
+
+def render(path: Path, into: Path) -> None:
+    """Render whatever can be derived from a run's evidence.
+
+    Args:
+        path: of the run folder.
+        into: the folder in which it is written, which may be another one.
+
+    Raises:
+        EvidenceError: the run folder holds no result, or a damaged one.
+    """
     folder = RunFolder(path)
     result = folder.read_json(RESULT)
     try:
@@ -45,8 +59,7 @@ def write_page(path: Path) -> None:
             page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder, below=1, titled=False))
     except (KeyError, TypeError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
-    folder.write_text(PAGE, page)
-    folder.write_manifest()
+    RunFolder(into).write_text(PAGE, page)
 
 
 def _verification(path: Path, result: Mapping[str, Any]) -> str:

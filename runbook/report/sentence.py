@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.evidence.criteria import ACCEPTANCE
+from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.verdict import Verdict
 
 
@@ -18,7 +18,7 @@ def sentence(result: Mapping[str, Any]) -> str:
     failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
     passed = f"{len(by_verdict[Verdict.PASS])} of {len(criteria)} criteria pass"
     # Whoever accepts decides this one, so it can't be what keeps him from it.
-    unexamined = [each for each in unexamined if each["id"] != ACCEPTANCE]
+    unexamined = [each for each in unexamined if each["id"] != BY_WORD]
     against = [f"{_ids(failed)} {'fails' if len(failed) == 1 else 'fail'}"] if failed else []
     against += [f"{_ids(undecided)} could not be decided"] if undecided else []
     against += [result["broken"]] if result["broken"] else []
@@ -30,7 +30,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."
     if unexamined:
         return f"Not accepted yet: {passed} and none fails, but {missing}."
-    return f"Ready to be accepted: {passed}; {ACCEPTANCE} is the word of whoever accepts it, with `runbook accept`."
+    return f"Ready to be accepted: {passed}; {BY_WORD} is the word of whoever accepts it, with `runbook accept`."
 
 
 def _is_worse(result: Mapping[str, Any]) -> bool:

@@ -46,10 +46,11 @@ def write_run(under, name, *loads, **different):
     return folder.path
 
 
-def write_verification(runs, name, *members):
-    of_runs = [{"run": member, "notebook": "latency-benchmark", "broken": ""} for member in members]
+def write_verification(runs, name, *members, **verdicts):
+    listed = [{"run": member, "notebook": "latency-benchmark", "broken": ""} for member in members]
+    criteria = [{"id": each, "text": f"what {each} asks for", "verdict": verdict, "findings": []} for each, verdict in verdicts.items()]
     ended = {"finished_utc": "2026-01-01T00:00:00+00:00", "verdict": "PASS", "broken": ""}
-    return write_run(runs, name, kind="verification", runs=of_runs, **ended)
+    return write_run(runs, name, kind="verification", runs=listed, criteria=criteria, **ended)
 
 
 def diff(runs, *arguments):
@@ -110,6 +111,22 @@ def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(runs):
     assert done.returncode == 1, done.stdout + done.stderr
     assert (runs / "diff-a-verify-against-b-verify.html").exists()
     assert diff(runs, "a-latency", "latest").returncode == 1
+
+
+def test_of_two_verifications_the_criteria_are_compared_even_where_no_load_can_be(runs):
+    write_run(runs, "a-latency", load(1))
+    write_verification(runs, "a-verify", "a-latency", I5="PASS", P2="PASS", D2=None)
+    write_verification(runs, "b-verify", I5="FAIL", P2="INCONCLUSIVE", D2="PASS")
+    done = diff(runs, "a-verify", "b-verify")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        "worse: I5 passed, and fails now (what I5 asks for)",
+        "maybe worse: P2 passed, and could not be decided now (what P2 asks for)",
+        "better: D2 was not examined, and passes now (what D2 asks for)",
+        "not compared: load latency-benchmark/0 is in a-verify only",
+        "FAIL: I5 worse; P2 maybe worse; of the loads, nothing can be compared",
+    ]
+    assert diff(runs, "b-verify", "a-verify").returncode == 3
 
 
 def test_another_host_is_inconclusive_and_leaves_no_page(runs):

@@ -22,6 +22,7 @@ def _verified(tmp_path: Path, *findings: dict[str, Any]) -> RunFolder:
     names = ("title", "question", "limits", "broken", "engine", "host", "versions")
     result = {"run": folder.name, "notebook": "persistence-drill", "verdict": "PASS", "duration_s": 1.0, "findings": found}
     folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
+    folder.write_manifest()
     run = Run(find_notebook("persistence-drill", FOLDER), folder, Verdict.PASS, "", {"I-4": Verdict.PASS}, False)
     return conclude([run], "embedded", tmp_path, {})
 
