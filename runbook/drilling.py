@@ -27,6 +27,7 @@ from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.samples import as_csv
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
+from runbook.evidence.verdict import CONTROL
 from runbook.load.journal import PREFIX, read_journal
 from runbook.tether import tethered
 
@@ -34,8 +35,6 @@ from runbook.tether import tethered
 GRACE_S = 30.0
 # How often it is looked whether the user wants it to stop, and whether its time is over.
 LOOK_S = 0.2
-# How the claim of a negative control begins: that the drill sees a failure where there must be one.
-CONTROL = "Control: "
 
 Progress = Callable[[str, str], None]
 

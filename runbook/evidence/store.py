@@ -20,8 +20,12 @@ NOTEBOOK = "notebook.ipynb"
 RESULT = "result.json"
 MANIFEST = "manifest.json"
 PAGE = "index.html"
+# What machines read beside it.
+JUNIT = "junit.xml"
+SUMMARY = "summary.md"
+METRICS = "metrics.prom"
 # What is rendered from the rest, and can be again.
-DERIVED = (PAGE, "junit.xml", "summary.md", "metrics.prom")
+DERIVED = (PAGE, JUNIT, SUMMARY, METRICS)
 
 # How a notebook's own process learns where its evidence goes; without it (plain papermill, JupyterLab) the notebook is the evidence.
 FOLDER_VARIABLE = "RUNBOOK_EVIDENCE_DIR"

@@ -4,6 +4,9 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+# How the claim of a negative control begins: that a failure is seen where there must be one.
+CONTROL = "Control: "
+
 
 class Verdict(enum.StrEnum):
     """What was found. FAIL outweighs INCONCLUSIVE outweighs PASS."""

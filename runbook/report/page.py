@@ -12,6 +12,7 @@ from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Measurement, Verdict
 from runbook.report.latency_chart import latency_chart
+from runbook.report.machines import write_for_machines
 from runbook.report.measured import measured_text
 from runbook.report.narrative import TEMPLATES, narrative
 from runbook.report.sentence import sentence
@@ -26,7 +27,7 @@ _WEIGHT = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
 
 def write_page(path: Path) -> None:
-    """Render a run's page into its folder, and write its manifest.
+    """Render a run's page into its folder, beside it what machines read, and write its manifest.
 
     Args:
         path: of the run folder; those of a verification's runs lie beside it.
@@ -57,7 +58,8 @@ def render(path: Path, into: Path) -> None:
             page = _verification(path, result)
         else:
             page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder, below=1, titled=False))
-    except (KeyError, TypeError, jinja2.UndefinedError) as error:
+        write_for_machines(folder, result)
+    except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
     RunFolder(into).write_text(PAGE, page)
 

@@ -174,7 +174,8 @@ def passed(tmp_path_factory):
 
 def test_a_passing_notebook_leaves_its_evidence(passed):
     done, folder = passed
-    assert {path.name for path in folder.iterdir()} == {"notebook.ipynb", "result.json", "index.html", "manifest.json", "server.log"}
+    evidence = {"notebook.ipynb", "result.json", "index.html", "manifest.json", "server.log"}
+    assert {path.name for path in folder.iterdir()} == evidence | {"junit.xml", "summary.md", "metrics.prom"}
     result = result_of(folder)
     assert result["verdict"] == "PASS"
     assert result["parameters"] == {"pool_size": 3}

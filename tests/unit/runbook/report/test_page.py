@@ -13,7 +13,7 @@ import pytest
 
 from runbook.evidence import CRITERIA, EvidenceError
 from runbook.evidence.notebook import VERDICT_MIME
-from runbook.evidence.store import MANIFEST, NOTEBOOK, PAGE, RESULT
+from runbook.evidence.store import JUNIT, MANIFEST, METRICS, NOTEBOOK, PAGE, RESULT, SUMMARY
 from runbook.report.page import write_page
 
 Json = dict[str, Any]
@@ -474,3 +474,23 @@ class TestDrills:
         assert "7 lost, first 0:7" in page
         assert "the watchdog ended it after 2 s" in page
         assert page.count("<strong>Promise:</strong> It does") == 4
+
+
+class TestForMachines:
+    @EACH_RUN
+    def test_what_machines_read_lies_beside_the_page_and_in_the_manifest(
+        self, result: Json, render: Callable[..., str], tmp_path: Path
+    ) -> None:
+        render(result)
+        assert {JUNIT, SUMMARY, METRICS} <= set(json.loads((tmp_path / MANIFEST).read_text())["sha256"])
+
+    def test_rendering_it_again_gives_the_same_bytes(self, render: Callable[..., str], tmp_path: Path) -> None:
+        render(_verification())
+        before = {name: (tmp_path / name).read_bytes() for name in (JUNIT, SUMMARY, METRICS, MANIFEST)}
+        render(_verification())
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+    def test_a_verdict_that_there_is_not_is_an_error_that_says_so(self, tmp_path: Path) -> None:
+        (tmp_path / RESULT).write_text(json.dumps({**_run("PASS"), "verdict": "MAYBE"}))
+        with pytest.raises(EvidenceError, match="MAYBE"):
+            write_page(tmp_path)
