@@ -17,6 +17,7 @@ import pytest
 from runbook.notebooks import FOLDER
 from runbook.targets import Embedded
 from runbook.targets.binary import find_server
+from tests.schema import read_result
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -39,10 +40,6 @@ def command(*arguments, runs, environ=None, timeout_s=170, **options):
 def run_folder(runs, name):
     (folder,) = runs.glob(f"*-{name}")
     return folder
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def wait_for(condition, patience_s=30.0):
@@ -176,7 +173,7 @@ def test_a_passing_notebook_leaves_its_evidence(passed):
     done, folder = passed
     evidence = {"notebook.ipynb", "result.json", "index.html", "manifest.json", "server.log"}
     assert {path.name for path in folder.iterdir()} == evidence | {"junit.xml", "summary.md", "metrics.prom"}
-    result = result_of(folder)
+    result = read_result(folder)
     assert result["verdict"] == "PASS"
     assert result["parameters"] == {"pool_size": 3}
     assert set(result["criteria"].values()) == {"PASS"}
@@ -208,9 +205,12 @@ def test_a_server_without_persistence_behind_the_drills_back_fails_it(runs, tmp_
     wrapper.chmod(0o755)
     done = command("run", "persistence-drill", runs=runs, environ={"REDIS_SERVER": str(wrapper)})
     assert done.returncode == 1, done.stdout + done.stderr
-    result = result_of(run_folder(runs, "persistence-drill"))
+    folder = run_folder(runs, "persistence-drill")
+    result = read_result(folder)
     assert result["verdict"] == "FAIL"
     assert result["criteria"]["I-4"] == "FAIL"
+    assert '<failure message="' in (folder / "junit.xml").read_text(encoding="utf-8")
+    assert (folder / "summary.md").read_text(encoding="utf-8").startswith("persistence-drill: FAIL.")
     assert re.search(r"\d+ of \d+ acknowledged writes lost", done.stdout)
 
 
@@ -226,7 +226,7 @@ def test_a_broken_notebook_exits_with_4_and_says_why(runs, tmp_path):
     write_notebook(books, "hangs", "import time; time.sleep(600)", VERDICT_ONLY)
     done = command("verify", "--notebooks", str(books), "--cell-timeout-s", "15", runs=runs)
     assert done.returncode == 4, done.stdout + done.stderr
-    broken = {run["notebook"]: run["broken"] for run in result_of(runs / "latest")["runs"]}
+    broken = {run["notebook"]: run["broken"] for run in read_result(run_folder(runs, "verify"))["runs"]}
     assert len(broken) == 7
     assert all(broken.values())
     assert "the kernel died" in broken["kernel-killed"]
@@ -235,6 +235,7 @@ def test_a_broken_notebook_exits_with_4_and_says_why(runs, tmp_path):
     assert "SystemExit" in broken["exits-by-sys"]
     assert "imeout" in broken["hangs"]
     assert "BROKEN" in (runs / "latest" / "acceptance.html").read_text(encoding="utf-8")
+    assert ' errors="7"' in (runs / "latest" / "junit.xml").read_text(encoding="utf-8")
 
 
 @pytest.mark.no_cover
@@ -267,7 +268,7 @@ def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs, tmp_path, sig
     wait_for(lambda: not servers_under(tmp_path / "scratch"))
     assert not list((tmp_path / "scratch").iterdir())
     folder = run_folder(runs, "persistence-drill")
-    assert result_of(folder)["broken"] == "it was interrupted"
+    assert read_result(folder)["broken"] == "it was interrupted"
     executed = [cell for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] if cell.get("execution_count")]
     assert len(executed) >= 4
     assert (folder / "index.html").exists()
@@ -294,7 +295,7 @@ def test_verify_sums_up_every_criterion_and_points_to_its_page(runs, tmp_path):
     assert re.search(
         r"^Not accepted yet: \d+ of 23 criteria pass and none fails, but \d+ were not examined on the target embedded: ", done.stdout, re.M
     )
-    result = result_of(runs / "latest")
+    result = read_result(run_folder(runs, "verify"))
     verdicts = {criterion["id"]: criterion["verdict"] for criterion in result["criteria"]}
     passed = {name for name, verdict in verdicts.items() if verdict == "PASS"}
     assert passed >= {"AC-2", "AC-5", "AC-6", "AC-8", "U-1", "U-2", "U-3", "U-4", "I-3", "I-4", "I-5", "I-6"}

@@ -1,7 +1,6 @@
 """The drills as their users meet them: done, interrupted, killed, refused, healed; and nothing of them stays behind."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ import pytest
 from runbook.drilling import Order, perform
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.undo import STATE_VARIABLE
+from tests.schema import read_result
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -61,8 +61,8 @@ class Ground:
                     process.communicate(timeout=60)
 
     def result(self) -> dict[str, Any]:
-        (path,) = self.runs.glob("*-drill/result.json")
-        return dict(json.loads(path.read_text()))
+        (path,) = self.runs.glob("*-drill")
+        return read_result(path)
 
     @property
     def left(self) -> list[str]:
