@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from runbook.evidence.archive import Archive
 from runbook.notebooks import FOLDER
 from runbook.targets import Embedded
 from runbook.targets.binary import find_server
@@ -180,6 +181,8 @@ def test_a_passing_notebook_leaves_its_evidence(passed):
     assert result["engine"]["product"] in ("redis", "valkey")
     assert "connections busy at once in a pool of 3" in (folder / "index.html").read_text(encoding="utf-8")
     assert f"page: {folder / 'index.html'}" in done.stdout
+    (recorded,) = Archive(folder.parent, {}).entries()
+    assert (recorded.run, recorded.content["verdict"]) == (folder.name, "PASS")
 
 
 def test_an_executed_notebook_does_not_tell_where_it_was_executed(passed):
@@ -272,6 +275,7 @@ def test_ctrl_c_leaves_no_server_and_keeps_what_was_recorded(runs, tmp_path, sig
     executed = [cell for cell in json.loads((folder / "notebook.ipynb").read_text())["cells"] if cell.get("execution_count")]
     assert len(executed) >= 4
     assert (folder / "index.html").exists()
+    assert [entry.content["interrupted"] for entry in Archive(runs, {}).entries()] == [True]
 
 
 @pytest.mark.no_cover

@@ -17,6 +17,7 @@ import pytest
 from runbook.drilling import Order, perform
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.undo import STATE_VARIABLE
+from runbook.evidence.archive import Archive
 from tests.schema import read_result
 
 pytestmark = pytest.mark.timeout(120)
@@ -114,6 +115,8 @@ class TestDone:
         assert "What becomes of this Redis when something breaks?" in (folder / "index.html").read_text()
         assert (folder / "manifest.json").exists()
         assert list(folder.glob("samples-stop-*.csv.gz"))
+        (recorded,) = Archive(ground.runs, {}).entries()
+        assert (recorded.run, recorded.content["kind"], recorded.content["name"]) == (folder.name, "drill", "stop")
         page = (folder / "index.html").read_bytes()
         assert ground.run("report", folder.name).returncode == 0
         assert (folder / "index.html").read_bytes() == page
