@@ -118,7 +118,9 @@ class Scorecard:
         rows = {"stale": self.of(Freshness.STALE), "failing": self.failing, "undecided": self.undecided, "broken": self.broken}
         first = [word for word, found in rows.items() if found][:2] or ["fresh" if self.of(Freshness.FRESH) else "nothing ran yet"]
         counts = [f"{len(self.of(Freshness.FRESH))} of {len(self.rows)} are fresh", f"{len(self.of(Freshness.NEVER))} never run"]
-        counts += [f"{len(found)} {word}{_named(found)}" for word, found in rows.items() if found or word in ("stale", "failing")]
+        for word, found in rows.items():
+            urgent = word in ("stale", "failing")
+            counts += [f"{len(found)} {word}{_named(found) if urgent else ''}"] if found or urgent else []
         return f"{' and '.join(first).capitalize()}: {', '.join(counts)}."
 
     def text(self) -> str:
