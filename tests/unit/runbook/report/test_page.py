@@ -482,13 +482,14 @@ class TestForMachines:
         self, result: Json, render: Callable[..., str], tmp_path: Path
     ) -> None:
         render(result)
-        assert {JUNIT, SUMMARY, METRICS} <= set(json.loads((tmp_path / MANIFEST).read_text())["sha256"])
+        assert {JUNIT, SUMMARY, METRICS} <= set(json.loads((tmp_path / "rendered" / MANIFEST).read_text())["sha256"])
 
     def test_rendering_it_again_gives_the_same_bytes(self, render: Callable[..., str], tmp_path: Path) -> None:
         render(_verification())
-        before = {name: (tmp_path / name).read_bytes() for name in (JUNIT, SUMMARY, METRICS, MANIFEST)}
+        folder = tmp_path / "rendered"
+        before = {name: (folder / name).read_bytes() for name in (JUNIT, SUMMARY, METRICS, MANIFEST)}
         render(_verification())
-        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+        assert {name: (folder / name).read_bytes() for name in before} == before
 
     def test_a_verdict_that_there_is_not_is_an_error_that_says_so(self, tmp_path: Path) -> None:
         (tmp_path / RESULT).write_text(json.dumps({**_run("PASS"), "verdict": "MAYBE"}))
