@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runbook.evidence.acceptance import accept, newest_acceptance
+from runbook.evidence.acceptance import accept, newest_acceptance, read_verification
 from runbook.evidence.archive import Archive
 from runbook.evidence.integrity import Inspection, inspect
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
@@ -58,9 +58,6 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
         UsageError: it is no verification, does not pass, or the name is missing.
     """
     by, despite = (_line(text, option) for text, option in ((options.by, "--by"), (options.despite, "--despite")))
-    # Not at the top: reading loads takes numpy, which takes its time.
-    from runbook.report.regression import read_verification
-
     path = path.resolve()
     archive = _archive(path, environ)
     result = read_verification(path)
@@ -144,8 +141,6 @@ def baseline_of(against: Path | None, target: str, runs: Path, environ: Mapping[
         EvidenceError: its evidence was altered, or it is no verification.
         UsageError: none was accepted, or its folder is gone.
     """
-    from runbook.report.regression import read_verification
-
     if against is None:
         entry = newest_acceptance(Archive(runs, environ), target)
         if entry is None:

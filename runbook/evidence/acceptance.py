@@ -1,9 +1,11 @@
-"""Who accepted which verification, as the archive holds it."""
+"""Who accepted which verification, as the archive holds it; nothing else can be accepted."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runbook.evidence.archive import Archive, Entry
+from runbook.evidence.store import RESULT, EvidenceError, RunFolder
 
 ACCEPTANCE = "acceptance"
 
@@ -75,3 +77,15 @@ def accept(archive: Archive, run: str, by: str, manifest_sha256: str, verdict: s
             return entry
     content = {"by": by, "manifest_sha256": manifest_sha256, "verdict": verdict, "sentence": sentence, "target": target, "despite": despite}
     return archive.append(ACCEPTANCE, run, content)
+
+
+def read_verification(path: Path) -> Mapping[str, Any]:
+    """Read the result of a verification.
+
+    Raises:
+        EvidenceError: it is that of something else, missing or damaged.
+    """
+    result = RunFolder(path).read_json(RESULT)
+    if not isinstance(result, dict) or result.get("kind") != "verification":
+        raise EvidenceError(f"{path} is no verification, which `runbook verify` makes: name one of those")
+    return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runbook.evidence.acceptance import read_verification
 from runbook.evidence.store import RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict, combine
 from runbook.report.diff import Diff, compare
@@ -87,7 +88,7 @@ class Regression:
     def sentences(self) -> list[str]:
         """Say what changed: the criteria, those that are worse first, and then the loads."""
         by_weight = sorted(self.shifts, key=lambda shift: [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS].index(shift.verdict))
-        return [*(shift.sentence for shift in by_weight), *self.diff.sentences]
+        return [*(shift.sentence for shift in by_weight), *(self.diff.sentences if self._has_loads else ())]
 
     @property
     def _has_loads(self) -> bool:
@@ -127,18 +128,6 @@ def hold_against(before: Path, folder: RunFolder) -> Regression:
     against = {"run": found.before, "verdict": found.verdict, "headline": found.headline, "sentences": found.sentences}
     folder.write_json(RESULT, {**folder.read_json(RESULT), "against": against})
     return found
-
-
-def read_verification(path: Path) -> Mapping[str, Any]:
-    """Read the result of a verification.
-
-    Raises:
-        EvidenceError: it is that of something else, missing or damaged.
-    """
-    result = RunFolder(path).read_json(RESULT)
-    if not isinstance(result, dict) or result.get("kind") != "verification":
-        raise EvidenceError(f"{path} is no verification, which `runbook verify` makes: name one of those")
-    return result
 
 
 def _shifts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Shift]:
