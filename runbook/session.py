@@ -15,7 +15,7 @@ from runbook.drills.drill import QUICK, Ground
 from runbook.drills.safety import exclusive
 from runbook.drills.undo import UndoLog, state_folder
 from runbook.evidence import Finding, RunFolder, Verdict, verdict_of
-from runbook.evidence.environment import describe_host, describe_versions
+from runbook.evidence.environment import circumstances
 from runbook.evidence.notebook import VERDICT_MIME
 from runbook.evidence.samples import as_csv
 from runbook.evidence.store import SCHEMA_VERSION
@@ -84,6 +84,7 @@ class Session:
         self._opened, self._has_ground = contextlib.ExitStack(), False
         self._started = datetime.now(UTC)
         self._engine = _engine_of(target)
+        self._seed: int | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.name} on {self.target.name}, {len(self.findings)} findings>"
@@ -114,7 +115,7 @@ class Session:
         if not self._has_ground:
             self._opened.enter_context(exclusive(state, self.name, wait=True))
             self._has_ground = True
-        undo = UndoLog(state)
+        undo, self._seed = UndoLog(state), seed
         self._opened.enter_context(undo.undoing("folder", path=str(folder)))
         return Ground(drill, os.environ, self.target.name, QUICK, times, seed, folder, undo, say=lambda what: None)
 
@@ -148,9 +149,7 @@ class Session:
             "started_utc": self._started.isoformat(timespec="seconds"),
             "duration_s": round((datetime.now(UTC) - self._started).total_seconds(), 2),
             "target": self.target.name,
-            "engine": asdict(self._engine) if self._engine else None,
-            "host": describe_host(),
-            "versions": describe_versions(),
+            **circumstances(asdict(self._engine) if self._engine else None, self.target.config, self.target.name, self._seed),
             "findings": [asdict(finding) for finding in self.findings],
         }
         return VerdictCell(self.name, tuple(self.findings), details)

@@ -8,6 +8,7 @@ from typing import Any
 
 from runbook.evidence.acceptance import Accepted
 from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.environment import CIRCUMSTANCES
 from runbook.evidence.headline import headlines
 from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
@@ -116,7 +117,7 @@ def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> di
 
 def _common(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Take the circumstances from the first run that recorded them."""
-    return {name: next((result[name] for result in results if result.get(name)), None) for name in ("engine", "host", "versions")}
+    return {name: next((result[name] for result in results if result.get(name)), None) for name in CIRCUMSTANCES}
 
 
 def _is_known(finding: Mapping[str, Any]) -> bool:

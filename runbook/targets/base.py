@@ -1,11 +1,13 @@
 """What a target is, and the abilities that some have beyond being looked at."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import redis
 
 from cachelib import Config
+from runbook.targets.settings import settings_of
 
 
 class TargetError(Exception):
@@ -24,11 +26,15 @@ class Engine:
         product: `redis` or `valkey`.
         version: as the server says it.
         found_by: how its binary was chosen, or `running` for a server that was there before.
+        settings: those of its settings that verdicts depend on, as it tells them.
+        image: `reference` and `digest` of its container's image; None without a container.
     """
 
     product: str
     version: str
     found_by: str
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)
+    image: Mapping[str, str] | None = field(default=None, compare=False)
 
 
 class Target(Protocol):
@@ -126,7 +132,7 @@ class Contained(Protocol):
 
 
 def ask_engine(client: redis.Redis, found_by: str) -> Engine:
-    """Ask a server for its product and version with INFO."""
+    """Ask a server for its product and version with INFO, and for its settings."""
     info = client.info("server")
     product = str(info.get("server_name", "redis"))
-    return Engine(product, str(info.get(f"{product}_version", "unknown")), found_by)
+    return Engine(product, str(info.get(f"{product}_version", "unknown")), found_by, settings_of(client))

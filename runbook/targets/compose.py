@@ -6,7 +6,6 @@ What is done to a single container is told to the engine; Compose only creates a
 import atexit
 import contextlib
 import dataclasses
-import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from runbook.targets.container import HEALTH_TIMEOUT_S, Container
 from runbook.targets.docker import Docker
 from runbook.targets.endpoint import HealthEndpoint
 from runbook.targets.port import free_port
-from runbook.targets.project import PROJECT_VARIABLE, Project
+from runbook.targets.project import PASSWORD_VARIABLE, PROJECT_VARIABLE, Project, with_password
 from runbook.targets.serving import await_serving
 
 DEV, PROD = "docker-compose.yml", "docker-compose.prod.yml"
@@ -77,7 +76,7 @@ class Compose:
         self._environ, self.file = environ, file
         self.docker = Docker.find(environ)
         self._project = Project(environ, self.docker, file)
-        password = Secret(secrets.token_hex(16)) if file == PROD else None
+        password = Secret(with_password(environ)[PASSWORD_VARIABLE]) if file == PROD else None
         address = self.docker.address()
         self.config = dataclasses.replace(
             behaviour,
@@ -136,7 +135,7 @@ class Compose:
     def engine(self) -> Engine:
         """Ask the server what it is."""
         with connect(self.config) as client:
-            return ask_engine(client, self.image)
+            return dataclasses.replace(ask_engine(client, self.image), image=self._pinned())
 
     @property
     def image(self) -> str:
@@ -294,6 +293,12 @@ class Compose:
             self._closed = True
             atexit.unregister(self.close)
             self._project.close()
+
+    def _pinned(self) -> dict[str, str]:
+        """Return what the image was called, and the digest by which it can be had again: a registry's, else the engine's."""
+        found = self.container.inspect()
+        digests = self.docker.inspect(found["Image"]).get("RepoDigests") or [found["Image"]]
+        return {"reference": str(found["Config"]["Image"]), "digest": str(digests[0])}
 
     def _variables(self, health_port: int) -> dict[str, str]:
         return {

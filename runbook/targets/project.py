@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from runbook.targets.docker import Docker
 FOLDER = Path(__file__).resolve().parent.parent.parent / "compose"
 # Names the project. A volume of it that was made before, with our label, outlives us, so that one drill goes on with the data of another.
 PROJECT_VARIABLE = "RUNBOOK_PROJECT"
+# The password of a server that is made for a run, where somebody else has thrown the dice.
+PASSWORD_VARIABLE = "RUNBOOK_MADE_PASSWORD"  # noqa: S105
 
 
 class Project:
@@ -144,6 +147,11 @@ class Project:
                 pass_fds=[lock.fileno() for lock in locks],
                 start_new_session=True,
             )
+
+
+def with_password(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with a password for the servers that will be made, so that whoever writes evidence can keep it out."""
+    return {PASSWORD_VARIABLE: secrets.token_hex(16), **environ}
 
 
 def read_file(docker: Docker, file: str) -> dict[str, Any]:
