@@ -5,7 +5,6 @@ Two at once are refused: a drill breaks what another one may rest on, and takes 
 
 import contextlib
 import json
-import os
 import selectors
 import signal
 import subprocess
@@ -19,16 +18,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cachelib import Config
 from runbook.drills.drill import Drill
 from runbook.drills.safety import check_healed, exclusive
 from runbook.drills.undo import UndoError, UndoLog, heal, left_behind, state_folder
 from runbook.evidence import Finding, Measurement, RunFolder, Verdict, combine, verdict_of
-from runbook.evidence.environment import describe_host, describe_versions
+from runbook.evidence.environment import circumstances
 from runbook.evidence.samples import as_csv
-from runbook.evidence.secrets import redact, secrets_of
+from runbook.evidence.secrets import Rule, redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
 from runbook.evidence.verdict import CONTROL
 from runbook.load.journal import PREFIX, read_journal
+from runbook.stopping import stoppable
+from runbook.targets.project import with_password
 from runbook.tether import tethered
 
 # How long a drill that was interrupted may take to heal; then it is killed, and healed from its ledger.
@@ -84,7 +86,7 @@ class Done:
     order: Order
     findings: tuple[Finding, ...] | None = None
     broken: str = ""
-    engine: Mapping[str, str] | None = None
+    engine: Mapping[str, Any] | None = None
     took_s: float = 0.0
     interrupted: bool = False
 
@@ -124,8 +126,8 @@ def perform(
     Raises:
         Refusal: another drill is at work, or one that crashed has left something behind.
     """
-    state = state_folder(environ)
-    with _stoppable() as stop, exclusive(state, orders[0].drill.name):
+    environ, state = with_password(environ), state_folder(environ)
+    with stoppable("it heals, and ends then") as stop, exclusive(state, orders[0].drill.name):
         check_healed(state)
         permit()
         folder = RunFolder.create(runs, "drill", environ)
@@ -133,7 +135,7 @@ def perform(
         began = datetime.now(UTC)
         for order in orders:
             done.append(_perform_one(order, folder, environ, progress, stop))
-            _write(folder, done, began)
+            _write(folder, done, began, environ)
             if done[-1].interrupted or left_behind(state):
                 break
         return done, folder
@@ -177,24 +179,6 @@ def _watch(done: Done, scratch: Path, folder: RunFolder, environ: Mapping[str, s
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Turn Ctrl-C, and a CI's SIGTERM, into an event: it is heeded where a drill is followed, and interrupts nothing that heals."""
-    stop = threading.Event()
-
-    def heed(number: int, frame: object) -> None:
-        if stop.is_set():
-            os.write(2, b"runbook: it heals, and ends then\n")  # not print, which may be what was interrupted
-        stop.set()
-
-    before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
 def _working(order: Order, scratch: Path, folder: RunFolder, environ: Mapping[str, str]) -> Iterator[_Watched]:
     options = {
         "target": order.target,
@@ -224,7 +208,7 @@ def _working(order: Order, scratch: Path, folder: RunFolder, environ: Mapping[st
             process.stdout.close()
 
 
-def _follow(worker: _Watched, order: Order, progress: Progress, stop: threading.Event, secrets: tuple[str, ...]) -> bool:
+def _follow(worker: _Watched, order: Order, progress: Progress, stop: threading.Event, secrets: tuple[Rule, ...]) -> bool:
     """Follow a worker to its end, and return whether it is to be stopped before.
 
     Raises:
@@ -286,8 +270,8 @@ def _finding(data: Mapping[str, Any]) -> Finding:
     return Finding(**{**data, "verdict": Verdict(data["verdict"]), "measured": measured})
 
 
-def _write(folder: RunFolder, done: Sequence[Done], began: datetime) -> None:
-    last = done[-1].order
+def _write(folder: RunFolder, done: Sequence[Done], began: datetime, environ: Mapping[str, str]) -> None:
+    last, engine = done[-1].order, next((each.engine for each in done if each.engine), None)
     folder.write_json(
         RESULT,
         {
@@ -303,9 +287,7 @@ def _write(folder: RunFolder, done: Sequence[Done], began: datetime) -> None:
             "duration_s": round(sum(each.took_s for each in done), 1),
             "controls": _controls(done),
             "drills": [_data(each) for each in done],
-            "engine": next((each.engine for each in done if each.engine), None),
-            "host": describe_host(),
-            "versions": describe_versions(),
+            **circumstances(engine, Config.from_env(environ), last.target, last.seed),
         },
     )
 

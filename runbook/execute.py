@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from cachelib import Config
 from runbook.cleanup import CLEANUP_VARIABLE, await_all
+from runbook.evidence.environment import circumstances
 from runbook.evidence.notebook import Reading, read_verdict
 from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
+from runbook.stopping import stoppable
+from runbook.targets.project import with_password
 from runbook.tether import tethered
 
 CELL_TIMEOUT_S = 300.0
 RUN_TIMEOUT_S = 600.0
+# How often it is looked whether the user wants it to stop, and whether a notebook's time is over.
+LOOK_S = 0.2
 # How long an interrupted notebook may take to save what it has.
 GRACE_S = 10.0
 # How long what a killed notebook has left may take to be removed.
@@ -70,6 +77,7 @@ class _Worker:
     folder: RunFolder
     process: subprocess.Popen[str]
     complaints: IO[str]
+    environ: Mapping[str, str]
     started: datetime
     began_s: float = field(default_factory=time.monotonic)
     took_s: float | None = None
@@ -95,25 +103,28 @@ def execute(
         cell_timeout_s: bound of each cell, in seconds.
         run_timeout_s: bound of each notebook, in seconds.
 
-    After Ctrl-C the notebooks are ended, and each keeps what it had recorded; the runs say `interrupted`.
+    After Ctrl-C, or SIGTERM, the notebooks are ended, and each keeps what it had recorded; the runs say `interrupted`, and those that had
+    not begun are left out. A second one changes nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="runbook-") as scratch, contextlib.ExitStack() as started:
+    with (
+        tempfile.TemporaryDirectory(prefix="runbook-") as scratch,
+        stoppable("it keeps what was recorded, and ends then") as stop,
+        contextlib.ExitStack() as started,
+    ):
         started.callback(_await_cleanup, Path(scratch), progress)  # after all of them have ended, however they did
         workers: list[_Worker] = []
-        interrupted = False
-        try:
-            for phase in _phases(jobs):
-                if workers:
-                    _await_cleanup(Path(scratch), progress)
-                begun = [started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)) for job in phase]
-                workers += begun
-                _follow(begun, progress, run_timeout_s)
-        except KeyboardInterrupt:
-            interrupted = True
-            progress("runbook", "interrupted: ending the notebooks and keeping what they recorded")
-            _end(workers)
+        for phase in _phases(jobs):
+            if workers:
+                _await_cleanup(Path(scratch), progress)
+            begun = [started.enter_context(_working(job, runs, Path(scratch), environ, cell_timeout_s)) for job in phase]
+            workers += begun
+            _follow(begun, progress, run_timeout_s, stop)
+            if stop.is_set():
+                progress("runbook", "interrupted: ending the notebooks and keeping what they recorded")
+                _end(begun)
+                break
         workers.sort(key=lambda worker: jobs.index(worker.job))
-        return [_conclude(worker, environ, progress, interrupted) for worker in workers]
+        return [_conclude(worker, progress, stop.is_set()) for worker in workers]
 
 
 def _phases(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -124,6 +135,7 @@ def _phases(jobs: Sequence[Job]) -> list[list[Job]]:
 
 @contextlib.contextmanager
 def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], cell_timeout_s: float) -> Iterator[_Worker]:
+    environ = with_password(environ)
     folder = RunFolder.create(runs, job.notebook.name, environ)
     private = {
         FOLDER_VARIABLE: str(folder.path.resolve()),
@@ -147,7 +159,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
             text=True,
             start_new_session=True,  # Ctrl-C reaches us alone, and we decide how each worker ends
         )
-        worker = _Worker(job, folder, process, complaints, datetime.now(UTC))
+        worker = _Worker(job, folder, process, complaints, environ, datetime.now(UTC))
         try:
             assert process.stdin
             with contextlib.suppress(BrokenPipeError), process.stdin:
@@ -160,14 +172,14 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
                 process.stdout.close()
 
 
-def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float) -> None:
-    """Follow workers until all have ended."""
+def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float, stop: threading.Event) -> None:
+    """Follow workers until all have ended, or are to be stopped."""
     with selectors.DefaultSelector() as selector:
         for worker in workers:
             assert worker.process.stdout
             selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-        while selector.get_map():
-            for key, _ in selector.select(timeout=0.5):
+        while selector.get_map() and not stop.is_set():
+            for key, _ in selector.select(LOOK_S):
                 worker = key.data
                 line = worker.process.stdout.readline()
                 if line:
@@ -213,13 +225,13 @@ def _await_cleanup(scratch: Path, progress: Progress) -> None:
         progress("runbook", f"what a notebook left is not removed after {CLEANUP_TIMEOUT_S:g} s; that goes on in the background")
 
 
-def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, interrupted: bool) -> Run:
+def _conclude(worker: _Worker, progress: Progress, interrupted: bool) -> Run:
     notebook, folder = worker.job.notebook, worker.folder
     try:
         reading = read_verdict(folder.read_json(NOTEBOOK))
     except EvidenceError:
         reading = Reading(None, "it did not start", {}, {})
-    breakage = _breakage(worker, reading, environ, interrupted)
+    breakage = _breakage(worker, reading, interrupted)
     verdict = None if breakage else reading.verdict
     findings = reading.details.get("findings", [])
     result: dict[str, Any] = {
@@ -233,10 +245,10 @@ def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, i
         "verdict": verdict,
         "broken": breakage,
         "criteria": reading.data.get("criteria", {}) if verdict else {},
-        "parameters": dict(worker.job.parameters),
+        "parameters": notebook.defaults | dict(worker.job.parameters),
         "started_utc": worker.started.isoformat(timespec="seconds"),
         "duration_s": round(time.monotonic() - worker.began_s if worker.took_s is None else worker.took_s, 1),
-        **{name: reading.details.get(name) for name in ("target", "engine", "host", "versions")},
+        **_circumstances(worker, reading.details),
         "findings": findings,
     }
     folder.write_json(RESULT, result)
@@ -245,7 +257,19 @@ def _conclude(worker: _Worker, environ: Mapping[str, str], progress: Progress, i
     return Run(notebook, folder, verdict, breakage, criteria, interrupted)
 
 
-def _breakage(worker: _Worker, reading: Reading, environ: Mapping[str, str], interrupted: bool) -> str:
+def _circumstances(worker: _Worker, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what the notebook has told with its verdict; where it came to none, what can be told without its server."""
+    notebook, parameters = worker.job.notebook, worker.job.parameters
+    target = str(parameters.get("target", notebook.default_target))
+    seed = (notebook.defaults | dict(parameters)).get("seed")
+    known = {
+        "target": target,
+        **circumstances(None, Config.from_env(worker.environ), target, seed if isinstance(seed, int) else None),
+    }
+    return {name: known[name] if told.get(name) is None else told[name] for name in known}
+
+
+def _breakage(worker: _Worker, reading: Reading, interrupted: bool) -> str:
     if interrupted and reading.verdict is None:
         return "it was interrupted"
     if not (reading.breakage or worker.problem):
@@ -253,4 +277,4 @@ def _breakage(worker: _Worker, reading: Reading, environ: Mapping[str, str], int
     worker.complaints.seek(0)
     complaint = worker.complaints.read().strip().splitlines()
     reasons = [worker.problem, reading.breakage, complaint[-1] if complaint and not worker.problem else ""]
-    return str(redact("; ".join(dict.fromkeys(filter(None, reasons))), secrets_of(environ)))
+    return str(redact("; ".join(dict.fromkeys(filter(None, reasons))), secrets_of(worker.environ)))

@@ -93,6 +93,11 @@ class Notebook:
         return not self.targets or target in self.targets
 
     @property
+    def defaults(self) -> dict[str, Value]:
+        """What each parameter is if it is told nothing."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    @property
     def default_target(self) -> str:
         """The target that it takes if it is told none."""
         return next((str(parameter.default) for parameter in self.parameters if parameter.name == "target"), "embedded")

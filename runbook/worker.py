@@ -66,12 +66,12 @@ def main(notebook: str, folder: str, cell_timeout_s: str) -> int:
         folder: the run folder, which exists.
         cell_timeout_s: bound of each cell, in seconds.
     """
+    # A shell ignores SIGINT for what it starts in the background, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Kernels that start at the same time may choose the same ports, and one of them dies of it: so one after the other.
     starting = (Path(tempfile.gettempdir()) / "kernel-start.lock").open("a")
     fcntl.flock(starting, fcntl.LOCK_EX)
     handler = EvidenceHandler(RunFolder(Path(folder)), starting)
-    # A shell ignores SIGINT for what it starts in the background, and that is inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     papermill_io.register(SCHEME, handler)
     warnings.simplefilter("ignore")
     try:

@@ -20,8 +20,6 @@ MASK = "********"
 SHORTEST, SHORTEST_NUMBER = 4, 8
 # From this length on nobody chooses a word that our pages are made of.
 LONGEST_WORD = 12
-# The password of a server that a run makes for itself, which so everyone knows who writes down what it does.
-PASSWORD_VARIABLE = "RUNBOOK_MADE_PASSWORD"  # noqa: S105
 
 _WORD = re.compile(r"[^\W_]([\w-]*[^\W_])?")
 _SECRET_VARIABLE = re.compile(r"(^|_)(PASS(WORD|WD|PHRASE)|SECRET|TOKEN|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)$|^REDISCLI_AUTH$")
@@ -37,7 +35,7 @@ class Rule(NamedTuple):
 
 
 _SETTINGS = "|".join(_SECRET_SETTINGS)
-_QUOTE = r"""(?:\\*["']|&quot;|&#0*39;|&#[xX]0*27;)"""
+_QUOTE = r"""(?:\\{0,7}["']|&quot;|&#0*39;|&#[xX]0*27;)"""
 _BY_NAME = (
     Rule(re.compile(rf"({_QUOTE}(?:{_SETTINGS}){_QUOTE}[\s:=,]{{1,4}}(?:\d\) )?b?{_QUOTE})(?:(?!{_QUOTE})[^\n])+"), rf"\1{MASK}"),
     Rule(re.compile(rf"((?:^|--)(?:{_SETTINGS})[ \t:=]+)(?!{_QUOTE})\S+", re.MULTILINE), rf"\1{MASK}"),
@@ -75,7 +73,7 @@ def redact(value: Any, secrets: tuple[Rule, ...]) -> Any:
 
 def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
     for name, value in environ.items():
-        if name in ("REDIS_PASSWORD", PASSWORD_VARIABLE) or (_SECRET_VARIABLE.search(name) and len(value) >= SHORTEST_NUMBER):
+        if name == "REDIS_PASSWORD" or (_SECRET_VARIABLE.search(name) and len(value) >= SHORTEST_NUMBER):
             yield value
         elif "://" in value:
             yield from _of_url(value)

@@ -176,7 +176,7 @@ def test_a_passing_notebook_leaves_its_evidence(passed):
     assert {path.name for path in folder.iterdir()} == evidence | {"junit.xml", "summary.md", "metrics.prom"}
     result = read_result(folder)
     assert result["verdict"] == "PASS"
-    assert result["parameters"] == {"pool_size": 3}
+    assert result["parameters"] == {"target": "embedded", "pool_size": 3}
     assert set(result["criteria"].values()) == {"PASS"}
     assert result["engine"]["product"] in ("redis", "valkey")
     assert "connections busy at once in a pool of 3" in (folder / "index.html").read_text(encoding="utf-8")
