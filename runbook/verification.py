@@ -12,7 +12,7 @@ from runbook.evidence.environment import CIRCUMSTANCES
 from runbook.evidence.headline import headlines
 from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
-from runbook.evidence.verdict import Finding, Verdict, combine
+from runbook.evidence.verdict import Finding, Verdict, combine, is_known
 from runbook.execute import Run
 from runbook.report.sentence import sentence
 
@@ -79,7 +79,7 @@ def criteria_text(verified: RunFolder) -> str:
     for criterion in result["criteria"]:
         if criterion["verdict"]:
             lines.append(f"{criterion['id']:5s} {criterion['verdict']:13s} {criterion['text']}")
-            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"] and not _is_known(finding))
+            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"] and not is_known(finding))
             lines += [f"{'':19s} {reason}" for reason in reasons]
     for run in result["runs"]:
         if run["broken"]:
@@ -92,7 +92,7 @@ def findings_text(folder: RunFolder) -> str:
     result = folder.read_json(RESULT)
     lines = [""]
     for finding in result["findings"]:
-        verdict = f"{finding['verdict']} (known)" if _is_known(finding) else finding["verdict"]
+        verdict = f"{finding['verdict']} (known)" if is_known(finding) else finding["verdict"]
         lines.append(f"{finding['criterion']:5s} {verdict:13s} {finding['claim']}")
         lines += [f"{'':19s} {finding['reason']}"] if finding["reason"] else []
     return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
@@ -110,7 +110,7 @@ def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> di
         for finding in result["findings"]
         if finding["criterion"] == name
     ]
-    decisive = [Verdict(finding["verdict"]) for finding in found if not _is_known(finding)]
+    decisive = [Verdict(finding["verdict"]) for finding in found if not is_known(finding)]
     verdict = combine(decisive) if decisive else None
     return {"id": name, "text": text, "verdict": verdict, "findings": found}
 
@@ -118,8 +118,3 @@ def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> di
 def _common(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Take the circumstances from the first run that recorded them."""
     return {name: next((result[name] for result in results if result.get(name)), None) for name in CIRCUMSTANCES}
-
-
-def _is_known(finding: Mapping[str, Any]) -> bool:
-    """Tell whether a finding that was read back is a documented failure of the server itself, as `Finding.is_known`."""
-    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL

@@ -1,8 +1,9 @@
 """PASS, FAIL or INCONCLUSIVE, and the findings from which a verdict is made."""
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # How the claim of a negative control begins: that a failure is seen where there must be one.
 CONTROL = "Control: "
@@ -67,6 +68,15 @@ class Finding:
     def is_known(self) -> bool:
         """Whether it is a failure of the server itself that its documentation, or its source, tells of."""
         return bool(self.known) and self.verdict is Verdict.FAIL
+
+
+def is_known(finding: Mapping[str, Any]) -> bool:
+    """Tell of a finding that was read back, or of a measurement of one, what `Finding.is_known` says.
+
+    Args:
+        finding: with its `verdict`, and with `known` unless it is of an older version.
+    """
+    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.evidence.criteria import CRITERIA
-from runbook.evidence.verdict import CONTROL, Verdict, combine
+from runbook.evidence.verdict import CONTROL, Verdict, combine, is_known
 
 Json = Mapping[str, Any]
 
@@ -68,11 +68,6 @@ def cases_of(result: Json) -> list[Case]:
         case _:
             criteria = [] if result["broken"] else [_criterion(name, result["findings"]) for name in result["criteria"]]
             return criteria if _is_carried(result, criteria) else [*criteria, notebook_case(result)]
-
-
-def is_known(finding: Json) -> bool:
-    """Tell whether a finding that was read back is a documented failure of the server itself, as `Finding.is_known`."""
-    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL
 
 
 def notebook_case(run: Json) -> Case:

@@ -4,15 +4,12 @@ import math
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
-
 from runbook.evidence.store import EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict
 from runbook.report.diff import Change, Diff, Interval
 from runbook.report.measured import MISSING
 from runbook.report.overlay import overlay
-
-TEMPLATES = Path(__file__).parent / "templates"
+from runbook.report.rendering import fill
 
 
 class Judgement(Protocol):
@@ -42,11 +39,14 @@ def write_diff(diff: Diff, path: Path, judgement: Judgement | None = None) -> No
     Raises:
         EvidenceError: it can't be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("diff.html.j2").render(
-        diff=diff, judgement=judgement or diff, circumstances=_circumstances(diff), figure=_figure, interval=_interval, picture=_picture
+    page = fill(
+        "diff.html.j2",
+        diff=diff,
+        judgement=judgement or diff,
+        circumstances=_circumstances(diff),
+        figure=_figure,
+        interval=_interval,
+        picture=_picture,
     )
     try:
         write_atomically(path, page.encode())

@@ -8,12 +8,10 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from runbook.evidence.archive import Entry
-from runbook.evidence.verdict import Measurement, Verdict
+from runbook.evidence.verdict import CONTROL, Measurement, is_known
 from runbook.report.measured import MISSING, measured_text
 
 BROKEN = "BROKEN"
-# How the claim of a negative control begins: it says that the check works, not what it found.
-_CONTROL = "Control: "
 
 _OF_RUN = ("kind", "name", "target", "verdict", "broken", "interrupted", "started_utc", "finished_utc", "duration_s", "manifest_sha256")
 _OF_ENGINE = ("product", "version", "found_by")
@@ -66,13 +64,8 @@ def deciding(content: Mapping[str, Any]) -> Measurement | None:
     Claims that a check makes of itself come last, and a documented failure of the server itself decides nothing.
     """
     found = [each for each in content["measured"] if each["verdict"] == content["verdict"] and not is_known(each)]
-    ordered = sorted(found, key=lambda each: (each["claim"].startswith(_CONTROL), not each["threshold"]))
+    ordered = sorted(found, key=lambda each: (each["claim"].startswith(CONTROL), not each["threshold"]))
     return Measurement(**{name: ordered[0][name] for name in _OF_MEASUREMENT}) if ordered else None
-
-
-def is_known(measured: Mapping[str, Any]) -> bool:
-    """Tell whether it was measured for a documented failure of the server itself, as `Finding.is_known`."""
-    return bool(measured["known"]) and measured["verdict"] == Verdict.FAIL
 
 
 def _line(entry: Entry) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from runbook.evidence.archive import Entry
 from runbook.report.chart import chart_of
 from runbook.report.history import deciding, verdict_text
 from runbook.report.measured import measured_text
-from runbook.report.rendering import render
+from runbook.report.rendering import fill
 from runbook.report.trends import Series, number, series_of, split, told
 
 # More lines would hide the trends; all of them are in the exports.
@@ -22,7 +22,7 @@ def history_page(entries: Sequence[Entry]) -> str:
         entries: of runs, at least one, the oldest first.
     """
     changed, steady = split(series_of(entries))
-    return render(
+    return fill(
         "history.html.j2",
         entries=entries[::-1][:MOST_RUNS],
         count=len(entries),

@@ -12,7 +12,7 @@ from runbook.evidence.archive import Archive, Entry
 from runbook.evidence.records import RUN
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder, write_atomically
 from runbook.report.history import BROKEN, verdict_text
-from runbook.report.rendering import render
+from runbook.report.rendering import fill
 from runbook.report.scorecard import FRESH_DAYS, RECENT, Row, Scorecard, age_text, finished, scorecard_of
 from runbook.report.sentence import sentence
 
@@ -77,7 +77,7 @@ def _held(folder: Path) -> Iterator[Path]:
 
 
 def _page(card: Scorecard, verification: Path | None, acceptance: Entry | None) -> str:
-    return render(
+    return fill(
         "scorecard.html.j2",
         card=card,
         verified=_verified(verification) if verification else None,

@@ -1,15 +1,13 @@
 """An executed notebook as a story for a page: prose and outputs, the code folded, its headings below those of the page."""
 
 import json
-from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
 
 from runbook.evidence.store import NOTEBOOK, RunFolder
 from runbook.report.fitting import fitted
-
-TEMPLATES = Path(__file__).parent / "templates"
+from runbook.report.rendering import TEMPLATES
 
 
 def narrative(folder: RunFolder, *, prefix: str = "", below: int = 0, titled: bool = True) -> str:

@@ -1,20 +1,18 @@
 """Renders the page of a run from its stored evidence alone: the same evidence gives the same bytes."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
 
 from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
-from runbook.evidence.verdict import Measurement, Verdict
+from runbook.evidence.verdict import CONTROL, Verdict, is_known
 from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
-from runbook.report.measured import measured_text
-from runbook.report.narrative import TEMPLATES, narrative
+from runbook.report.narrative import narrative
+from runbook.report.rendering import fill
 from runbook.report.sentence import sentence
 
 # What else could tell, where a criterion was not examined; the story asks for containers, which need an engine.
@@ -53,11 +51,11 @@ def render(path: Path, into: Path) -> None:
     result = folder.read_json(RESULT)
     try:
         if result["kind"] == "drills":
-            page = _template("drills.html.j2").render(result=result)
+            page = fill("drills.html.j2", result=result)
         elif result["kind"] == "verification":
             page = _verification(path, result)
         else:
-            page = _template("notebook.html.j2").render(result=result, narrative=narrative(folder, below=1, titled=False))
+            page = fill("notebook.html.j2", result=result, narrative=narrative(folder, below=1, titled=False))
         write_for_machines(folder, result)
     except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
@@ -68,7 +66,8 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
     folders = {run["run"]: path.resolve().parent / run["run"] for run in result["runs"]}
     beside = {name: RunFolder(folder) for name, folder in folders.items() if folder.is_dir()}
     said = sentence(result)
-    return _template("verification.html.j2").render(
+    return fill(
+        "verification.html.j2",
         result=result,
         sentence=said,
         look=_look(result, said),
@@ -104,30 +103,8 @@ def _why_not(criterion: str) -> str:
 
 def _by_weight(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Put first what decided: failures, then what is undecided; controls, and what is known of the server, after their like."""
-    return sorted(findings, key=lambda finding: (_is_known(finding), _WEIGHT[finding["verdict"]], finding["claim"].startswith("Control: ")))
-
-
-def _is_known(finding: Mapping[str, Any]) -> bool:
-    return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL
+    return sorted(findings, key=lambda finding: (is_known(finding), _WEIGHT[finding["verdict"]], finding["claim"].startswith(CONTROL)))
 
 
 def _number(value: float | int | str) -> str:
     return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.globals.update(measured=_measured, is_known=_is_known)
-    environment.filters["inline"] = _inline
-    return environment.get_template(name)
-
-
-def _inline(text: str) -> Markup:
-    """Show what stands between backticks as code, as the notebooks' prose does."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
-
-
-def _measured(measurements: list[dict[str, Any]]) -> str:
-    return measured_text(Measurement(**measurement) for measurement in measurements)

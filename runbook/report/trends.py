@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from runbook.evidence.archive import Entry
-from runbook.report.history import is_known
+from runbook.evidence.verdict import is_known
 
 # More marks could not be told apart in a small picture.
 MOST_POINTS = 100
