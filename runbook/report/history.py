@@ -14,14 +14,14 @@ from runbook.report.measured import MISSING, measured_text
 BROKEN = "BROKEN"
 
 _OF_RUN = ("kind", "name", "target", "verdict", "broken", "interrupted", "started_utc", "finished_utc", "duration_s", "manifest_sha256")
-_OF_ENGINE = ("product", "version", "found_by")
-_OF_HOST = ("system", "kernel", "machine", "cpus")
+OF_ENGINE = ("product", "version", "found_by")
+OF_HOST = ("system", "kernel", "machine", "cpus")
 _OF_FINDING = ("criterion", "claim", "verdict", "known")
 _OF_MEASUREMENT = tuple(field.name for field in fields(Measurement))
 COLUMNS = (
     *("entry", "recorded_utc", "run", *_OF_RUN),
-    *(f"engine_{name}" for name in _OF_ENGINE),
-    *(f"host_{name}" for name in _OF_HOST),
+    *(f"engine_{name}" for name in OF_ENGINE),
+    *(f"host_{name}" for name in OF_HOST),
     *("criterion", "claim", "claim_verdict", "known", "measured", *_OF_MEASUREMENT[1:]),
 )
 
@@ -41,8 +41,8 @@ def as_csv(entries: Sequence[Entry]) -> str:
     for entry in entries:
         content = entry.content
         of_run = [entry.number, entry.recorded_utc, entry.run, *(content[name] for name in _OF_RUN)]
-        of_run += [(content["engine"] or {}).get(name) for name in _OF_ENGINE]
-        of_run += [(content["host"] or {}).get(name) for name in _OF_HOST]
+        of_run += [(content["engine"] or {}).get(name) for name in OF_ENGINE]
+        of_run += [(content["host"] or {}).get(name) for name in OF_HOST]
         for measured in content["measured"] or [{}]:
             writer.writerow([*of_run, *(measured.get(name) for name in (*_OF_FINDING, *_OF_MEASUREMENT))])
     return text.getvalue()

@@ -9,7 +9,10 @@ from functools import partial
 
 from runbook.evidence.archive import Entry
 from runbook.evidence.verdict import is_known
+from runbook.report.history import OF_ENGINE, OF_HOST
 
+# What makes another place of it; how busy the host was, and the like, does not.
+_PLACE = {"host": OF_HOST, "engine": OF_ENGINE}
 # More marks could not be told apart in a small picture.
 MOST_POINTS = 100
 KNOWN = "known failure of the server"
@@ -76,7 +79,7 @@ def series_of(entries: Iterable[Entry]) -> list[Series]:
     found: dict[tuple[str, str, str, str, str], list[Point]] = {}
     for entry in entries:
         content = entry.content
-        where = repr((sorted((content["host"] or {}).items()), sorted((content["engine"] or {}).items())))
+        where = repr([(content[side] or {}).get(name) for side, names in _PLACE.items() for name in names])
         for each in content["measured"]:
             if each["threshold"] and isinstance(each["value"], int | float):
                 key = (content["name"], content["target"] or "", each["claim"], each["name"], each["unit"])

@@ -35,6 +35,9 @@ class TestSeries:
     def test_another_host_is_noticed(self) -> None:
         (found,) = series_of([entry(1, measured(0.3)), entry(2, measured(0.3), host={"cpus": 64})])
         assert found.places == 2
+        host = entry(1).content["host"]
+        (busy,) = series_of([entry(1, measured(0.3)), entry(2, measured(0.3), host={**host, "steal_share": 0.2})])
+        assert busy.places == 1
 
     def test_what_stayed_the_same_is_parted_from_what_changed(self) -> None:
         steady, changed = series(0.3, 0.3), series(0.3, 0.4)
