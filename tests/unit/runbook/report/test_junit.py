@@ -1,5 +1,6 @@
 """JUnit XML: valid for those who read it, with counts that agree, and red wherever the exit status is."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -30,6 +31,8 @@ def _complaints(element: ET.Element) -> Iterator[str]:
     must, may, children = SHAPE[element.tag]
     if must - set(element.attrib) or set(element.attrib) - must - may:
         yield f"{element.tag} has the attributes {sorted(element.attrib)}"
+    if not re.fullmatch(r"\d+(\.\d+)?", element.get("time", "0")):
+        yield f"{element.tag} took {element.get('time')}"
     order = [children.index(child.tag) if child.tag in children else -1 for child in element]
     if -1 in order or order != sorted(order):
         yield f"{element.tag} holds {[child.tag for child in element]}"
@@ -66,6 +69,7 @@ def test_it_has_the_shape_that_readers_of_junit_expect(result: dict[str, Any]) -
         ("<skipped ", "<skip "),
         (' type="FAIL"', ""),
         ("system-out", "stdout"),
+        (' time="0.5"', ' time="5e-1"'),
     ],
 )
 def test_that_check_sees_what_is_wrong(before: str, after: str) -> None:
