@@ -238,7 +238,7 @@ def compare(before: Loads, after: Loads) -> Diff:
     """
     unlike = tuple(_unlike(before, after))
     if unlike:
-        return Diff(before, after, unlike, hindrance=", ".join(unlike))
+        return Diff(before, after, unlike, hindrance=unlike[0])
     left_out = [f"load {name} is in {before.run} only" for name in before.loads if name not in after.loads]
     left_out += [f"load {name} is in {after.run} only" for name in after.loads if name not in before.loads]
     common = [name for name in before.loads if name in after.loads]
@@ -274,7 +274,10 @@ def _unlike(before: Loads, after: Loads) -> Iterator[str]:
 
 def _stated(before: Loads, after: Loads) -> Iterator[str]:
     if before.engine != after.engine:
-        yield f"engine {_engine(before)} → {_engine(after)}"
+        texts = [_engine(side) for side in (before, after)]
+        if texts[0] == texts[1]:  # another program or image of the same version
+            texts = [f"{_engine(side)}, {_known(side.engine.get('found_by'))}" for side in (before, after)]
+        yield f"engine {' → '.join(texts)}"
     for name in sorted(before.versions.keys() | after.versions.keys()):
         ours, theirs = before.versions.get(name), after.versions.get(name)
         if ours != theirs:

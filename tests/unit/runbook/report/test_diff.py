@@ -261,6 +261,12 @@ def test_where_every_second_stalled_it_is_inconclusive():
     found = diff(offered(1), offered(2, stalled=frozenset(range(90, 120))))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.left_out == ("load latency-benchmark/steady: the host stalled during 100% of the calls of b",)
+    assert found.headline == "INCONCLUSIVE: nothing can be compared: the host stalled, so try again when it is quiet"
+
+
+def test_another_program_of_the_same_version_is_told():
+    found = compare(run("a", offered(1)), run("b", offered(2), engine={**REDIS, "found_by": "image"}))
+    assert found.differs == ("engine redis 7.0.15, PATH → redis 7.0.15, image",)
 
 
 def test_a_load_that_is_too_short_to_tell_how_the_host_varies_is_not_compared():
