@@ -56,7 +56,7 @@ def render(path: Path, into: Path) -> None:
             page = _verification(path, result)
         else:
             page = fill("notebook.html.j2", result=result, narrative=narrative(folder, below=1, titled=False))
-        write_for_machines(folder, result)
+        write_for_machines(RunFolder(into), result)
     except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
     RunFolder(into).write_text(PAGE, page)
