@@ -176,6 +176,7 @@ def integrity_command(options: argparse.Namespace, environ: Mapping[str, str]) -
 def accept_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Record that somebody accepts a verification, with the digest of all its evidence."""
     cli_evidence.accept_command(_run_folder(options.run, options.runs, environ), options, environ)
+    cli_history.record_runs([], options, environ)  # the scorecard tells who accepted what
     return EXIT_PASS
 
 
@@ -402,7 +403,7 @@ def _parser() -> argparse.ArgumentParser:
     accept = command("accept", accept_command, executes=False)
     accept.add_argument("run", help="name of the verification, its folder, or `latest`")
     accept.add_argument("--by", required=True, metavar="NAME", help="who accepts it")
-    accept.add_argument("--despite", metavar="REASON", help="why, although it does not pass")
+    accept.add_argument("--despite", metavar="REASON", help="why, although something fails or was not examined")
     diff = command("diff", diff_command, executes=False)
     diff.add_argument("before", metavar="RUN", help="what it was like: name of a run, its folder, or `latest`")
     diff.add_argument("after", metavar="RUN", help="what it is like now")

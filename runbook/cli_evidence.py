@@ -12,7 +12,7 @@ from runbook.evidence.integrity import Inspection, inspect
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import UsageError
-from runbook.report.sentence import sentence
+from runbook.report.sentence import is_ready, sentence
 
 # As RUN of `verify --against`: the verification of the same target that was accepted last.
 ACCEPTED = "accepted"
@@ -63,11 +63,8 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     result = read_verification(path)
     found = inspect(path, archive)
     found.raise_if_altered()
-    if result["verdict"] != Verdict.PASS and not despite:
-        raise UsageError(
-            f"{found.run} can't be accepted as it is {result['verdict']}. {sentence(result)} Who accepts it all the same says why, with "
-            "--despite REASON"
-        )
+    if not is_ready(result) and not despite:
+        raise UsageError(f"{found.run}: {sentence(result)} Who accepts it all the same says why, with --despite REASON")
     entry = accept(archive, found.run, by, found.digest, result["verdict"], sentence(result), result["target"], despite)
     print(sentence(result))
     for line in _doubts(result, found):

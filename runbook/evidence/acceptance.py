@@ -64,7 +64,7 @@ def accept(archive: Archive, run: str, by: str, manifest_sha256: str, verdict: s
         verdict: what it came to.
         sentence: what sums it up.
         target: what was verified.
-        despite: why it is accepted although it does not pass; empty if it does.
+        despite: why it is accepted although something speaks against it; empty if nothing does.
 
     Returns:
         The entry; the earlier one where the same person had accepted the same evidence already.

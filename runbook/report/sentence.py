@@ -6,6 +6,13 @@ from typing import Any
 from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.verdict import Verdict
 
+READY = "Ready to be accepted"
+
+
+def is_ready(result: Mapping[str, Any]) -> bool:
+    """Tell whether nothing speaks against an acceptance: all that can be examined was, and passes."""
+    return sentence(result).startswith(READY)
+
 
 def sentence(result: Mapping[str, Any]) -> str:
     """Say whether what was verified can be accepted: first the answer, then what speaks against it, then the rest.
@@ -30,7 +37,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."
     if unexamined:
         return f"Not accepted yet: {passed} and none fails, but {missing}."
-    return f"Ready to be accepted: {passed}; {BY_WORD} is the word of whoever accepts it, with `runbook accept`."
+    return f"{READY}: {passed}; {BY_WORD} is the word of whoever accepts it, with `runbook accept`."
 
 
 def _is_worse(result: Mapping[str, Any]) -> bool:

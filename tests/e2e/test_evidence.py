@@ -114,9 +114,10 @@ def digest_in(text):
 
 
 def test_an_acceptance_prints_a_digest_that_covers_all_evidence(runs, passed, command):
-    done = command("accept", passed.name, "--by", "  Ada \n Lovelace ")
+    done = command("accept", passed.name, "--by", "  Ada \n Lovelace ", "--despite", "no engine here")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{passed.name} is accepted by Ada Lovelace, recorded on 20" in done.stdout
+    assert ", despite: no engine here" in done.stdout
     assert "not examined: AC-1 A Redis 7 Alpine container" in done.stdout
     assert "can't reach" in done.stdout
     digest = digest_in(done.stdout)
@@ -125,7 +126,7 @@ def test_an_acceptance_prints_a_digest_that_covers_all_evidence(runs, passed, co
     for text in (", and of the 1 runs that it sums up", "as it was noted", "by Ada Lovelace", "nothing was altered"):
         assert text in checked.stdout
     assert "unknown" not in checked.stdout
-    again = command("accept", passed.name, "--by", "Ada Lovelace")
+    again = command("accept", passed.name, "--by", "Ada Lovelace", "--despite", "no engine here")
     assert again.returncode == 0
     assert "already: nothing more was recorded" in again.stdout
     with sqlite3.connect(runs / "history.sqlite3") as connection:
@@ -134,7 +135,7 @@ def test_an_acceptance_prints_a_digest_that_covers_all_evidence(runs, passed, co
 
 
 def test_the_noted_digest_finds_out_who_rewrote_a_run_its_manifests_and_the_history(runs, passed, command):
-    digest = digest_in(command("accept", passed.name, "--by", "Ada").stdout)
+    digest = digest_in(command("accept", passed.name, "--by", "Ada", "--despite", "a test").stdout)
     (member,) = (runs / run["run"] for run in result_of(passed)["runs"])
     (member / "server.log").write_text("rewritten")
     named = command("integrity", passed.name)
@@ -155,7 +156,8 @@ def test_the_noted_digest_finds_out_who_rewrote_a_run_its_manifests_and_the_hist
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["{open}", "--by", "Ada"], "can't be accepted as it is FAIL"),
+        (["{open}", "--by", "Ada"], "Not accepted: "),
+        (["{passed}", "--by", "Ada"], "Not accepted yet: "),
         (["{open}", "--by", "Ada", "--despite", "  "], "--despite says nothing that can be read"),
         (["{passed}", "--by", " \t"], "--by says nothing that can be read"),
         (["{passed}", "--by", "\x1b[2J"], "--by says nothing that can be read"),
@@ -225,7 +227,7 @@ def _alter(runs, passed, command):
 
 
 def _accept_and_remove(runs, passed, command):
-    assert command("accept", passed.name, "--by", "Ada").returncode == 0
+    assert command("accept", passed.name, "--by", "Ada", "--despite", "a test").returncode == 0
     shutil.rmtree(passed)
 
 
