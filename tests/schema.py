@@ -19,7 +19,11 @@ def schema(name: str) -> dict[str, Any]:
 
 def complaint(name: str, content: Any) -> str:
     """Say what the schema of a file has against a content; empty if nothing."""
-    error = best_match(Draft202012Validator(schema(name)).iter_errors(content))
+    known = schema(name)
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind in known.get("$defs", {}):  # of what no kind takes, say why that kind does not which it claims to be
+        known["oneOf"] = [{"$ref": f"#/$defs/{kind}"}]
+    error = best_match(Draft202012Validator(known).iter_errors(content))
     return f"{error.json_path}: {error.message}" if error else ""
 
 

@@ -114,15 +114,17 @@ def _known(cases: Sequence[Case]) -> list[str]:
 
 
 def _circumstances(result: Mapping[str, Any]) -> list[str]:
-    engine = result["engine"]
+    engine, image, configuration = result["engine"], result.get("image"), result.get("configuration") or {}
     values = {
         "run": result["run"],
         "target": result["target"] or "unknown",
         "server": f"{engine['product']} {engine['version']}, {engine['found_by']}" if engine else "did not answer",
+        **({"image": f"{image['reference']} {image['digest']}"} if image else {}),
         **(result["host"] or {}),
+        **{f"{side}: {name}": value for side, settings in configuration.items() for name, value in settings.items()},
         **(result["versions"] or {}),
         **{f"parameter {name}": value for name, value in result.get("parameters", {}).items()},
-        **{name: result[name] for name in ("started_utc", "finished_utc", "duration_s") if name in result},
+        **{name: result[name] for name in ("seed", "started_utc", "finished_utc", "duration_s") if result.get(name) is not None},
     }
     rows = [[escaped(name), escaped(value)] for name, value in values.items()]
     # Without the empty lines, what stands between the tags would not be read as Markdown.

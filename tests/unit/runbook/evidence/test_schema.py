@@ -111,6 +111,8 @@ def test_it_takes_the_id_of_every_criterion_of_the_story() -> None:
         pytest.param(VERIFICATION, "runs.0.manifest_sha256", "abc", id="a digest that is none"),
         pytest.param(VERIFICATION, "runs.1.broken", "", id="a notebook without verdict or reason"),
         pytest.param(AGAINST, "headlines.0.before", GONE, id="a headline that leaves out what was before"),
+        pytest.param(AGAINST, "configuration.password", "hunter2", id="a setting of nobody"),
+        pytest.param(AGAINST, "image.digest", GONE, id="an image without its digest"),
         pytest.param(AGAINST, "baseline.by", GONE, id="an acceptance by nobody"),
         pytest.param(AGAINST, "against.sentences", "worse", id="a comparison that is no list"),
         pytest.param(DRILLS, "drills.0.promise", GONE, id="a drill that promises nothing"),
@@ -128,9 +130,10 @@ def test_it_refuses(result: dict[str, Any], path: str, value: object) -> None:
     [
         ("limits", "a power cut"),
         ("finished_utc", "2026-01-01T00:00:12+00:00"),
-        ("configuration", {"pool_size": 10, "password": None}),
-        ("image", "redis:7-alpine@sha256:0123"),
+        ("configuration", {"server": {}, "client": {"pool_size": "10"}}),
+        ("image", None),
         ("seed", 1),
+        ("host.steal_percent", 12.2),
     ],
 )
 def test_a_result_may_tell_more_of_its_circumstances(path: str, value: object) -> None:

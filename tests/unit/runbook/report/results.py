@@ -23,6 +23,11 @@ CIRCUMSTANCES: Json = {
     "host": {"system": "Linux", "kernel": "6.1", "machine": "x86_64", "cpus": 2},
     "versions": {"python": "3.11.2", "redis": "8.1.0"},
 }
+MORE_CIRCUMSTANCES: Json = {
+    "configuration": {"server": {"appendfsync": "everysec"}, "client": {"pool_size": "10"}},
+    "image": {"reference": "redis:7-alpine", "digest": "sha256:0123"},
+    "seed": 1,
+}
 RUN = "20260101T000000Z-persistence-drill"
 KNOWN = "it checks no value"
 
@@ -138,7 +143,7 @@ RESULTS: dict[str, Json] = {
         broken="the kernel died",
     ),
     "verification against an accepted one": verification(
-        "PASS", finding(), headlines=[HEADLINE], baseline=BASELINE, against=against(), configuration={"pool_size": 10}, image=None, seed=1
+        "PASS", finding(), headlines=[HEADLINE], baseline=BASELINE, against=against(), **MORE_CIRCUMSTANCES
     ),
     "drills": drills(),
 }

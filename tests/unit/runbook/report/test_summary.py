@@ -55,6 +55,18 @@ def test_the_circumstances_are_folded_away_at_the_end(result: dict[str, Any]) ->
     assert "did not answer" in details or "redis 7.0.15, redis-server on PATH" in details
 
 
+def test_the_circumstances_tell_image_settings_and_seed_where_they_are_known() -> None:
+    text = summary(RESULTS["verification against an accepted one"])
+    for row in (
+        "| image | redis:7-alpine sha256:0123 |",
+        "| server: appendfsync | everysec |",
+        "| client: pool\\_size | 10 |",
+        "| seed | 1 |",
+    ):
+        assert row in text
+    assert "| seed |" not in summary({**RESULTS["PASS"], "seed": None})
+
+
 class TestVerification:
     def test_the_first_line_is_the_sentence(self) -> None:
         result = verification("PASS", finding())
