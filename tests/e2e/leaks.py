@@ -40,7 +40,7 @@ def forms_in(data: bytes, secret: str) -> list[str]:
 def _views(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "raw", data
     texts = {data: "raw"}
-    for _ in range(3):  # what is escaped in one way, and that in another one, and that again
+    for _ in range(2):  # what is escaped in one way, and that in another one
         for text, form in list(texts.items()):
             for name, decode in _TEXTS.items():
                 texts.setdefault(decode(text), f"{name} in {form}")
