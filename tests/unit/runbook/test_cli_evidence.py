@@ -32,8 +32,8 @@ def _run(verdict: Verdict | None, *, interrupted: bool = False) -> Run:
 def test_a_failure_outweighs_a_broken_run_which_outweighs_what_is_open(
     verdicts: list[Verdict | None], against: Verdict, status: int
 ) -> None:
-    assert exit_status([_run(verdict) for verdict in verdicts], against) == status
+    assert exit_status([_run(verdict) for verdict in verdicts], [against]) == status
 
 
 def test_an_interruption_outweighs_all() -> None:
-    assert exit_status([_run(FAIL), _run(BROKEN, interrupted=True)], FAIL) == 130
+    assert exit_status([_run(FAIL), _run(BROKEN, interrupted=True)], [FAIL]) == 130
