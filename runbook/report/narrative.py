@@ -1,5 +1,6 @@
 """An executed notebook as a story for a page: prose and outputs, the code folded, its headings below those of the page."""
 
+import functools
 import json
 
 import nbformat
@@ -21,13 +22,17 @@ def narrative(folder: RunFolder, *, prefix: str = "", below: int = 0, titled: bo
     """
     if not (folder.path / NOTEBOOK).exists():
         return ""
-    exporter = HTMLExporter(
+    notebook = nbformat.reads(json.dumps(folder.read_json(NOTEBOOK)), as_version=4)  # joins the lines, which disk keeps apart
+    body, _ = _exporter().from_notebook_node(notebook)
+    return fitted(str(body), prefix=prefix, below=below, titled=titled)
+
+
+@functools.cache  # a page of all notebooks would compile the same templates for each of them, which takes longer than all else
+def _exporter() -> HTMLExporter:
+    return HTMLExporter(
         template_name="narrative",
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    notebook = nbformat.reads(json.dumps(folder.read_json(NOTEBOOK)), as_version=4)  # joins the lines, which disk keeps apart
-    body, _ = exporter.from_notebook_node(notebook)
-    return fitted(str(body), prefix=prefix, below=below, titled=titled)

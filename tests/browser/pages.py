@@ -4,28 +4,40 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runbook import verification
 from runbook.drills.catalogue import DRILLS
+from runbook.evidence.archive import Archive
 from runbook.evidence.environment import describe_host, describe_versions
 from runbook.evidence.notebook import read_verdict
+from runbook.evidence.records import record
 from runbook.evidence.store import NOTEBOOK, PAGE, RESULT, SCHEMA_VERSION, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.execute import Run
 from runbook.notebooks import Notebook, list_notebooks
 from runbook.report.diff import compare
 from runbook.report.diff_page import write_diff
+from runbook.report.history_page import history_page
+from runbook.report.latest import LATEST, write_latest
 from runbook.report.page import write_page
 from tests.unit.runbook.report import test_diff as loads
+from tests.unit.runbook.report.entries import entry, measured
 
 Json = dict[str, Any]
 
 STARTED = "2026-01-01T00:00:00+00:00"
-# What the notebooks of a mixed verification come to instead of PASS.
-MIXED = {"reconnection-drill": Verdict.FAIL, "latency-benchmark": Verdict.INCONCLUSIVE, "setup": None}
+# A verification with a notebook of each kind, and with known failures of the server; what needs an engine is not examined.
+MIXED = {
+    "aof-damage-drill": Verdict.PASS,
+    "latency-benchmark": Verdict.INCONCLUSIVE,
+    "persistence-drill": Verdict.PASS,
+    "reconnection-drill": Verdict.FAIL,
+    "setup": None,
+}
 REASONS = {
     Verdict.FAIL: "1 of 4 writers never came back; the first, writer-2, waited from 3.1 s to the end",
     Verdict.INCONCLUSIVE: "the interval of 99 % reaches from 0.7 to 1.4 ms, and the limit lies within: the host was too busy to tell",
@@ -63,17 +75,22 @@ def notebook_run(runs: Path, notebook: Notebook, verdict: Verdict | None = Verdi
         "findings": findings if verdict else [],
     }
     folder.write_json(RESULT, result)
-    write_page(folder.path)
+    folder.write_manifest()
     return Run(notebook, folder, verdict, str(result["broken"]), {name: Verdict(each) for name, each in criteria.items()})
 
 
-def verified(runs: Path, verdicts: dict[str, Verdict | None]) -> Path:
-    """Make a verification of all notebooks that can be answered without an engine, and return its folder."""
-    chosen = [notebook for notebook in list_notebooks() if notebook.applies_to("embedded")]
-    done = [notebook_run(runs, notebook, verdicts.get(notebook.name, Verdict.PASS)) for notebook in chosen]
-    folder = verification.conclude(done, "embedded", runs, {}).path
+def verified(runs: Path, verdicts: Mapping[str, Verdict | None]) -> Path:
+    """Make a verification of these notebooks, and return its folder."""
+    chosen = [notebook for notebook in list_notebooks() if notebook.name in verdicts]
+    done = [notebook_run(runs, notebook, verdicts[notebook.name]) for notebook in chosen]
+    folder = verification.conclude(done, "embedded", runs, {})
+    folder.write_manifest()
+    return folder.path
+
+
+def _page(folder: Path) -> Path:
     write_page(folder)
-    return folder
+    return folder / PAGE
 
 
 def drills_result(count: int) -> Json:
@@ -133,31 +150,56 @@ def drills_run(runs: Path, count: int) -> Path:
     folder = runs / "20260101T000000Z-drill"
     folder.mkdir(parents=True)
     (folder / RESULT).write_text(json.dumps(drills_result(count)))
-    write_page(folder)
     return folder
 
 
 def _notebook(name: str, verdict: Verdict | None) -> Callable[[Path], Path]:
     def make(runs: Path) -> Path:
         notebook = next(each for each in list_notebooks() if each.name == name)
-        return notebook_run(runs, notebook, verdict).folder.path / PAGE
+        return _page(notebook_run(runs, notebook, verdict).folder.path)
 
     return make
 
 
 def _diff(runs: Path) -> Path:
-    slower = loads.run("20260101T000001Z-latency-benchmark", loads.offered("b", 1.5), host={**loads.HOST, "kernel": "6.2"})
+    slower = loads.run("20260101T000001Z-latency-benchmark", loads.offered("b", 1.5))
     write_diff(compare(loads.run("20260101T000000Z-latency-benchmark", loads.offered("a")), slower), runs / "diff.html")
     return runs / "diff.html"
 
 
+def _scorecard(runs: Path) -> Path:
+    """After a verification that is stale by now: drills that are fresh, failed, broken, undecided, and some that never ran."""
+    archive = Archive(runs, {})
+    for run in (verified(runs, MIXED), *runs.glob("*-persistence-drill"), *runs.glob("*-setup")):
+        record(run, archive)
+    today = datetime.now(UTC).date().isoformat()
+    for number, (name, verdict) in enumerate(zip(DRILLS, ["PASS", "FAIL", "INCONCLUSIVE", None], strict=False)):
+        content = entry(number, day=today, kind="drill", name=name, verdict=verdict, broken="" if verdict else BREAKAGE).content
+        archive.append("run", f"20260101T000000Z-{number}-drill", content)
+    write_latest(runs, archive, {"notebook": [each.name for each in list_notebooks()], "drill": list(DRILLS)})
+    return runs / LATEST / PAGE
+
+
+def _history(runs: Path) -> Path:
+    numbers = [(0.31, "PASS"), (0.42, "PASS"), (1.7, "FAIL"), (None, None), (0.35, "PASS")]
+    told = [
+        entry(number, measured(value), measured(0, "= 0", "writes lost", "writes"), day=f"2026-03-0{number}", verdict=verdict)
+        for number, (value, verdict) in enumerate(numbers, 1)
+    ]
+    page = runs / "history.html"
+    page.write_text(history_page(told), encoding="utf-8")
+    return page
+
+
 # Each page by name, and how it is made under an empty folder of runs; a new page is a line here.
 PAGES: dict[str, Callable[[Path], Path]] = {
-    "verification": lambda runs: verified(runs, MIXED) / PAGE,
+    "verification": lambda runs: _page(verified(runs, MIXED)),
     "notebook": _notebook("latency-benchmark", Verdict.PASS),
     "notebook-broken": _notebook("setup", None),
-    "drills": lambda runs: drills_run(runs, 8) / PAGE,
+    "drills": lambda runs: _page(drills_run(runs, 8)),
     "diff": _diff,
+    "scorecard": _scorecard,
+    "history": _history,
 }
 
 
