@@ -24,7 +24,7 @@ _REFERENCES = r"""() => {
     .concat([...document.querySelectorAll('[style]')].map(each => each.getAttribute('style')));
   for (const style of styles)
     for (const match of style.matchAll(/url\(\s*["']?(?!data:|#)([^)]*)\)|@import[^;]*/g)) found.push(match[0]);
-  for (const element of document.querySelectorAll('script, iframe, object, embed, meta[http-equiv=refresh]'))
+  for (const element of document.querySelectorAll('iframe, object, embed, meta[http-equiv=refresh]'))
     found.push(`<${element.localName}>`);
   return found;
 }"""
@@ -78,7 +78,8 @@ _STRUCTURE = r"""() => {
     if (!table.querySelector('th')) found.push(`a table without headings: ${table.textContent.trim().slice(0, 60)}`);
     const box = table.closest('.scroll');
     if (!box) found.push(`a table in no box that scrolls: ${table.textContent.trim().slice(0, 60)}`);
-    else if (box.tabIndex !== 0 || box.getAttribute('role') !== 'region' || !(box.ariaLabel || '').trim())
+    else if (box.tabIndex !== 0 || box.getAttribute('role') !== 'region'
+        || !(box.ariaLabel || document.getElementById(box.getAttribute('aria-labelledby'))?.textContent || '').trim())
       found.push('a box that scrolls, which no keyboard reaches, or which has no name');
   }
   for (const heading of document.querySelectorAll('th'))
@@ -147,7 +148,7 @@ _FORCED_COLOURS = """() => [...document.querySelectorAll('*')]
 
 
 def references(page: Page) -> list[str]:
-    """What it refers to outside of itself, or executes."""
+    """What it refers to outside of itself."""
     return list(page.evaluate(_REFERENCES))
 
 
@@ -209,7 +210,7 @@ def forced_colours(page: Page) -> list[str]:
 def accessibility(page: Page, rules: Sequence[str] = ()) -> list[str]:
     """What axe-core finds serious or critical, with all that folds opened; by these rules alone if there are any."""
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
-    options = {"resultTypes": ["violations"], **({"runOnly": {"type": "rule", "values": list(rules)}} if rules else {})}
+    options = {"resultTypes": ["violations"], "preload": False, **({"runOnly": {"type": "rule", "values": list(rules)}} if rules else {})}
     violations = Axe().run(page, options=options).response["violations"]
     return [
         f"{each['id']} ({each['impact']}): {each['help']}: {each['nodes'][0]['html'][:120]}"

@@ -34,6 +34,7 @@ CHECKS: dict[str, Callable[[Page], list[str]]] = {
     "motion": checks.motion,
     "forced colours": checks.forced_colours,
     "accessibility": checks.accessibility,
+    "touch": lambda page: checks.accessibility(page, checks.OF_THE_SCREEN),
 }
 # The check, what of the good page is replaced, by what, and a part of the complaint.
 BAD = [
@@ -41,7 +42,8 @@ BAD = [
     ("references", "/*style*/", "@font-face { font-family: x; src: url(https://redis.io/x.woff2); }", "x.woff2"),
     ("references", "/*style*/", "@import 'other.css';", "other.css"),
     ("references", "</main>", "<img src='../plot.png' alt='A plot of what happened.'></main>", "plot.png"),
-    ("references", "</main>", "<script>1</script></main>", "<script>"),
+    ("references", "</main>", "<script src='//redis.io/x.js'></script></main>", "script src"),
+    ("references", "</main>", "<iframe srcdoc='x'></iframe></main>", "<iframe>"),
     ("sentence", 'class="sentence"', "", "there is no sentence"),
     ("sentence", 'class="sentence"', 'class="sentence" hidden', "hidden"),
     ("sentence", 'class="sentence"', 'class="sentence" style="margin-top: 800px"', "not in the first screen"),
@@ -76,6 +78,7 @@ BAD = [
     ("forced colours", "/*style*/", ".sentence { forced-color-adjust: none; }", "keeps its own colours"),
     ("accessibility", "/*style*/", "main p { color: #bbb; }", "color-contrast"),
     ("accessibility", "x = 1", '<span style="color: #ccc">folded</span>', "color-contrast"),
+    ("touch", "<summary>code", "<summary style='font-size: 9px; width: 3em'>code</summary></details><details><summary>more", "target-size"),
     ("accessibility", ' alt="Nobody was served for a second."', "", "image-alt"),
 ]
 

@@ -199,6 +199,15 @@ def test_rendering_again_gives_the_same_page(passed):
     assert page.read_bytes() == before
 
 
+def test_a_pdf_without_a_chromium_is_an_error_in_one_line_that_says_what_to_do(passed):
+    folder = passed[1]
+    done = command("report", folder.name, "--pdf", runs=folder.parent, environ={"RUNBOOK_CHROMIUM": "/no/such/chromium"})
+    assert done.returncode == 2
+    assert done.stderr.startswith("runbook: RUNBOOK_CHROMIUM names /no/such/chromium, which is no program: name the path")
+    assert done.stderr.count("\n") == 1
+    assert not list(folder.parent.glob("*.pdf"))
+
+
 @pytest.mark.no_cover
 def test_a_server_without_persistence_behind_the_drills_back_fails_it(runs, tmp_path):
     """The wrapper silently adds `--appendonly no`; redis takes the last of two equal options."""
