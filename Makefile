@@ -19,7 +19,7 @@ verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdi
 test: .venv/developer lint ## run lint and every test
 	@rm -f coverage.json
 	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
-	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/notebooks tests/unit
+	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/browser tests/notebooks tests/unit
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 	@$(BIN)/coverage json -q -o .coverage.report.json && $(BIN)/python -m runbook.coverage .coverage.report.json
 
