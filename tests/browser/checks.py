@@ -7,6 +7,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 MOST_BYTES = 3 * 2**20
+# Of A4 within its margins, which are 12 mm on each side.
+PAPER_PX = 703
 # How many stops of the Tab key are followed at most; a page has some dozens.
 MOST_STOPS = 400
 
@@ -185,10 +187,12 @@ def tab_order(page: Page) -> list[str]:
 
 
 def printed(page: Page) -> list[str]:
-    """What is hidden on paper and should not be, and the reverse."""
+    """What is hidden on paper and should not be, the reverse, and what is wider than the paper."""
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": PAPER_PX, "height": 1000})
     try:
-        return list(page.evaluate(_PRINT))
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        return [*page.evaluate(_PRINT), *([f"it is {wide} px wide, and the paper {PAPER_PX}"] if wide > PAPER_PX else [])]
     finally:
         page.emulate_media(media="screen")
 

@@ -73,6 +73,7 @@ BAD = [
     ("print", "details.code { display: none; }", "", "is printed"),
     ("print", "/*print*/", "thead { display: table-row-group; }", "not repeated"),
     ("print", ".scroll { overflow: visible; }", "", "cut off"),
+    ("print", "<td>1", f"<td>{'x' * 200}", "px wide, and the paper"),
     ("print", "/*style*/", "body { background: #14181f; }", "the paper is"),
     ("motion", "/*style*/", ".sentence { transition: opacity 1s; }", "moves"),
     ("forced colours", "/*style*/", ".sentence { forced-color-adjust: none; }", "keeps its own colours"),
@@ -92,6 +93,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def _show(page: Page, html: str) -> Page:
     page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
     page.goto("about:blank")
     page.set_content(html, wait_until="domcontentloaded")
     return page
