@@ -1,18 +1,20 @@
 """Renders the page of a run from its stored evidence alone: the same evidence gives the same bytes."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from runbook.evidence.criteria import BY_WORD
+from runbook.evidence.criteria import BY_WORD, CRITERIA
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import CONTROL, Verdict, is_known
 from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
 from runbook.report.narrative import narrative
-from runbook.report.rendering import fill
+from runbook.report.rendering import fill, inline
 from runbook.report.sentence import sentence
 
 # What else could tell, where a criterion was not examined; the story asks for containers, which need an engine.
@@ -70,6 +72,7 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
         "verification.html.j2",
         result=result,
         sentence=said,
+        answer=_linked(said),
         look=_look(result, said),
         chart=latency_chart(result),
         stories={
@@ -89,6 +92,12 @@ def _look(result: Mapping[str, Any], said: str) -> Verdict:
     if Verdict.FAIL in (result["verdict"], (result.get("against") or {}).get("verdict")):
         return Verdict.FAIL
     return Verdict.INCONCLUSIVE if said.startswith("Not") else Verdict.PASS
+
+
+def _linked(said: str) -> Markup:
+    """Let each criterion that a sentence names lead to its line."""
+    names = "|".join(map(re.escape, CRITERIA))
+    return Markup(re.sub(rf"\b({names})\b", r'<a href="#\1">\1</a>', inline(said)))  # noqa: S704 - escaped by `inline`
 
 
 def _unexamined(result: Mapping[str, Any]) -> Iterator[str]:

@@ -28,11 +28,11 @@ def fill(name: str, **values: Any) -> str:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.globals.update(measured=_measured, is_known=is_known)
-    environment.filters["inline"] = _inline
+    environment.filters["inline"] = inline
     return environment.get_template(name).render(**values)
 
 
-def _inline(text: str) -> Markup:
+def inline(text: str) -> Markup:
     """Show what stands between backticks as code, as the notebooks' prose does."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just before
 
