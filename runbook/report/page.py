@@ -97,7 +97,7 @@ def _look(result: Mapping[str, Any], said: str) -> Verdict:
 def _linked(said: str) -> Markup:
     """Let each criterion that a sentence names lead to its line."""
     names = "|".join(map(re.escape, CRITERIA))
-    return Markup(re.sub(rf"\b({names})\b", r'<a href="#\1">\1</a>', inline(said)))  # noqa: S704 - escaped by `inline`
+    return Markup(re.sub(rf"\b({names})\b", r'<a href="#\1">\1</a>', str(inline(said))))  # noqa: S704 - escaped by `inline`
 
 
 def _unexamined(result: Mapping[str, Any]) -> Iterator[str]:

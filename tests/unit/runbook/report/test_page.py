@@ -352,6 +352,10 @@ class TestVerificationPage:
         assert "persistence-drill : A power cut." in missing
         assert "D-1, Over 80 % of the code covered by tests: not examined; make test measures it" in missing
 
+    def test_the_sentence_leads_to_the_criteria_that_it_names(self, render: Callable[..., str]) -> None:
+        page = render(_verification())
+        assert '<p class="sentence FAIL">Not accepted: <a href="#I-5">I-5</a> fails; <a href="#P-2">P-2</a> could not' in page
+
     def test_what_stands_between_backticks_is_code_and_nothing_else_of_it_is_markup(self, render: Callable[..., str]) -> None:
         result = _verification()
         result["runs"][0]["limits"] = "`a < b` and <b>bold</b>"
