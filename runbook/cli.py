@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cachelib import Config, ConfigError
@@ -111,11 +112,15 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     baseline = _baseline(options, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
     accepted = last_accepted(Archive(options.runs, environ), options.runs, options.target)
+    started = datetime.now(UTC)
     runs = _execute(jobs, options, environ)
     paths = [run.folder.path for run in runs]
     _render(paths)  # first, as the verification holds the digests of their manifests
     tested = coverage_finding()
-    folder = verification.conclude(runs, options.target, options.runs, environ, baseline=accepted, tested=tested)
+    ordered = [notebook.name for notebook in found]
+    folder = verification.conclude(
+        runs, options.target, options.runs, environ, started=started, ordered=ordered, baseline=accepted, tested=tested
+    )
     beside = [tested.verdict] if tested else []
     if baseline and not any(run.interrupted for run in runs):  # which would be told of as worse
         beside.append(cli_evidence.hold_against_command(baseline, folder))

@@ -29,7 +29,7 @@ from runbook.evidence.secrets import Rule, redact, secrets_of
 from runbook.evidence.store import RESULT, SCHEMA_VERSION
 from runbook.evidence.verdict import CONTROL
 from runbook.load.journal import PREFIX, read_journal
-from runbook.stopping import stoppable
+from runbook.stopping import INTERRUPTED, stoppable
 from runbook.targets.project import with_password
 from runbook.tether import tethered
 
@@ -169,7 +169,7 @@ def _watch(done: Done, scratch: Path, folder: RunFolder, environ: Mapping[str, s
         try:
             done.interrupted = _follow(worker, order, progress, stop, secrets_of(environ))
             if done.interrupted:
-                done.broken = "it was interrupted"
+                done.broken = INTERRUPTED
                 progress(name, "interrupted: healing")
         except TimeoutError:
             done.broken = f"the watchdog ended it after {order.limit_s:g} s"

@@ -24,7 +24,7 @@ from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
-from runbook.stopping import stoppable
+from runbook.stopping import INTERRUPTED, stoppable
 from runbook.targets.project import with_password
 from runbook.tether import tethered
 
@@ -271,7 +271,7 @@ def _circumstances(worker: _Worker, told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _breakage(worker: _Worker, reading: Reading, interrupted: bool) -> str:
     if interrupted and reading.verdict is None:
-        return "it was interrupted"
+        return INTERRUPTED
     if not (reading.breakage or worker.problem):
         return ""
     worker.complaints.seek(0)

@@ -6,6 +6,9 @@ import signal
 import threading
 from collections.abc import Iterator
 
+# Why something came to no verdict that was ended by such a signal.
+INTERRUPTED = "it was interrupted"
+
 
 @contextlib.contextmanager
 def stoppable(patience: str) -> Iterator[threading.Event]:

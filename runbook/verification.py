@@ -12,9 +12,10 @@ from runbook.evidence.environment import CIRCUMSTANCES
 from runbook.evidence.headline import headlines
 from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
-from runbook.evidence.verdict import Finding, Verdict, combine, is_known
+from runbook.evidence.verdict import Finding, Verdict, combine, decided, is_known
 from runbook.execute import Run
 from runbook.report.sentence import sentence
+from runbook.stopping import INTERRUPTED
 
 
 def conclude(
@@ -23,6 +24,8 @@ def conclude(
     folder: Path,
     environ: Mapping[str, str],
     *,
+    started: datetime,
+    ordered: Sequence[str],
     baseline: Accepted | None = None,
     tested: Finding | None = None,
 ) -> RunFolder:
@@ -35,14 +38,22 @@ def conclude(
         target: on which they ran.
         folder: of all runs.
         environ: whose secrets are kept out.
+        started: when the first of them began.
+        ordered: names of all notebooks that were to run; after an interruption some had not begun.
         baseline: the verification that was last accepted on this target; None if there is none.
         tested: what the tests of the code say; None if they say nothing.
     """
     verified = RunFolder.create(folder, "verify", environ)
     results = [run.folder.read_json(RESULT) for run in runs]
     broken = [run.notebook.name for run in runs if run.verdict is None]
+    left_out = [name for name in ordered if name not in {run.notebook.name for run in runs}]
+    interrupted = bool(left_out) or any(run.interrupted for run in runs)
     verdicts = [Verdict.INCONCLUSIVE if run.verdict is None else run.verdict for run in runs]
-    verdict = combine([*verdicts, *([tested.verdict] if tested else [])])
+    verdicts += [tested.verdict] if tested else []
+    verdicts += [Verdict.INCONCLUSIVE] if interrupted else []
+    troubles = [f"{', '.join(broken)} did not come to a verdict"] if broken else []
+    troubles += [f"{INTERRUPTED}{', and ' + ', '.join(left_out) + ' had not begun' if left_out else ''}"] if interrupted else []
+    finished = datetime.now(UTC)
     by_tests = [{"notebook": "make test", "run": "", "verdict": tested.verdict, "findings": [asdict(tested)]}] if tested else []
     verified.write_json(
         RESULT,
@@ -50,10 +61,13 @@ def conclude(
             "schema_version": SCHEMA_VERSION,
             "kind": "verification",
             "run": verified.name,
-            "verdict": verdict,
-            "broken": f"{', '.join(broken)} did not come to a verdict" if broken else "",
+            "verdict": combine(verdicts),
+            "broken": "; ".join(troubles),
+            "interrupted": interrupted,
             "target": target,
-            "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started_utc": started.isoformat(timespec="seconds"),
+            "finished_utc": finished.isoformat(timespec="seconds"),
+            "duration_s": round((finished - started).total_seconds(), 1),
             "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in CRITERIA.items()],
             "headlines": headlines(results, _accepted_result(folder, baseline)),
             "baseline": baseline._asdict() if baseline else None,
@@ -110,9 +124,7 @@ def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> di
         for finding in result["findings"]
         if finding["criterion"] == name
     ]
-    decisive = [Verdict(finding["verdict"]) for finding in found if not is_known(finding)]
-    verdict = combine(decisive) if decisive else None
-    return {"id": name, "text": text, "verdict": verdict, "findings": found}
+    return {"id": name, "text": text, "verdict": decided(found), "findings": found}
 
 
 def _common(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -28,3 +28,5 @@ CRITERIA: dict[str, str] = {
 
 # No measurement decides it, but the word of whoever reads the report.
 BY_WORD = "D-3"
+# These are about containers, which only a target of Compose has.
+OF_CONTAINERS = ("AC-1", "AC-3", "AC-4", "I-1", "I-2", "D-2")

@@ -79,6 +79,16 @@ def is_known(finding: Mapping[str, Any]) -> bool:
     return bool(finding.get("known")) and finding["verdict"] == Verdict.FAIL
 
 
+def decided(findings: Iterable[Mapping[str, Any]]) -> Verdict | None:
+    """Return what findings that were read back decide: nothing, where there are none but known failures of the server.
+
+    Args:
+        findings: on one criterion.
+    """
+    verdicts = [Verdict(finding["verdict"]) for finding in findings if not is_known(finding)]
+    return combine(verdicts) if verdicts else None
+
+
 def verdict_of(findings: Iterable[Finding]) -> Verdict:
     """Return the verdict that outweighs the others; failures that are documented of the server are left out."""
     return combine(finding.verdict for finding in findings if not finding.is_known)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.evidence.criteria import CRITERIA
-from runbook.evidence.verdict import CONTROL, Verdict, combine, is_known
+from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known
 
 Json = Mapping[str, Any]
 
@@ -15,7 +15,8 @@ class Case:
     """One thing that a run decided, or should have decided.
 
     Attributes:
-        kind: `criterion`, `drill`, `notebook` for one whose verdict no criterion carries, or `comparison` with an earlier run.
+        kind: `criterion`, `drill`, `notebook` for one whose verdict no criterion carries, `comparison` with an earlier run,
+            or `run` for one that was interrupted.
         name: the criterion's id, or the name of the drill or the notebook.
         text: what it asks.
         verdict: None if it was not examined, or is broken.
@@ -64,7 +65,7 @@ def cases_of(result: Json) -> list[Case]:
         case "verification":
             criteria = [Case("criterion", each["id"], each["text"], _verdict(each), "", each["findings"]) for each in result["criteria"]]
             uncarried = [notebook_case(run) for run in result["runs"] if not _is_carried(run, criteria)]
-            return [*criteria, *uncarried, *_comparison(result)]
+            return [*criteria, *uncarried, *_interruption(result), *_comparison(result)]
         case _:
             criteria = [] if result["broken"] else [_criterion(name, result["findings"]) for name in result["criteria"]]
             return criteria if _is_carried(result, criteria) else [*criteria, notebook_case(result)]
@@ -85,8 +86,7 @@ def _verdict(each: Json) -> Verdict | None:
 
 def _criterion(name: str, findings: Iterable[Json]) -> Case:
     found = [finding for finding in findings if finding["criterion"] == name]
-    decisive = [Verdict(finding["verdict"]) for finding in found if not is_known(finding)]
-    return Case("criterion", name, CRITERIA.get(name, ""), combine(decisive) if decisive else None, "", found)
+    return Case("criterion", name, CRITERIA.get(name, ""), decided(found), "", found)
 
 
 def _is_carried(run: Json, criteria: Iterable[Case]) -> bool:
@@ -98,6 +98,10 @@ def _is_carried(run: Json, criteria: Iterable[Case]) -> bool:
         if finding.get("run", run["run"]) == run["run"] and not is_known(finding)
     }
     return not run["broken"] and (run["verdict"] == Verdict.PASS or run["verdict"] in said)
+
+
+def _interruption(result: Json) -> list[Case]:
+    return [Case("run", "verify", "It came to its end", None, result["broken"])] if result.get("interrupted") else []
 
 
 def _comparison(result: Json) -> list[Case]:

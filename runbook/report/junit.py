@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET  # it only writes here, and never reads what a stranger wrote
 
-from runbook.evidence.verdict import Measurement, Verdict
+from runbook.evidence.verdict import Measurement, Verdict, is_known
 from runbook.report.cases import Case, cases_of
 from runbook.report.measured import measured_text
 
@@ -72,7 +72,7 @@ def _testcase(case: Case, target: str) -> ET.Element:
 def _told(findings: Iterable[Mapping[str, Any]]) -> str:
     lines = []
     for finding in findings:
-        known = finding.get("known") if finding["verdict"] == Verdict.FAIL else ""
+        known = finding["known"] if is_known(finding) else ""
         lines.append(f"{finding['verdict']}{' (known of the server)' if known else ''}: {finding['claim']}")
         measured = measured_text(Measurement(**each) for each in finding["measured"])
         lines += [f"    {text}" for text in (finding["reason"], known, measured) if text]

@@ -14,7 +14,7 @@ from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder, write
 from runbook.report.history import BROKEN, verdict_text
 from runbook.report.rendering import fill
 from runbook.report.scorecard import FRESH_DAYS, RECENT, Row, Scorecard, age_text, finished, scorecard_of
-from runbook.report.sentence import sentence
+from runbook.report.sentence import look, sentence
 
 LATEST = "latest"
 # What is copied of the newest verification, and under which name.
@@ -95,7 +95,7 @@ def _page(card: Scorecard, verification: Path | None, acceptance: Entry | None) 
 def _verified(folder: Path) -> dict[str, str]:
     try:
         result = RunFolder(folder).read_json(RESULT)
-        return {"run": folder.name, "sentence": sentence(result), "verdict": result["verdict"]}
+        return {"run": folder.name, "sentence": sentence(result), "verdict": look(result)}
     except (EvidenceError, KeyError, TypeError):  # of an older version, or altered: no reason to have no scorecard
         return {"run": folder.name, "sentence": f"What {folder.name} found can't be read any more.", "verdict": BROKEN}
 

@@ -66,9 +66,10 @@ def _subjects(result: Mapping[str, Any], cases: Iterable[Case]) -> list[Case]:
     """List all that has a verdict of its own: the run as a whole, and then the notebooks or the drills that it is made of."""
     took_s = result.get("duration_s")
     verdict = Verdict(result["verdict"]) if result["verdict"] else None
+    broken = "" if verdict is Verdict.FAIL else result["broken"]  # which a failure outweighs, as in the exit status
     match result["kind"]:
         case "drills":
-            return [Case("drills", "drill", "", verdict, duration_s=took_s), *cases]
+            return [Case("drills", "drill", "", verdict, broken, duration_s=took_s), *cases]
         case "verification":
             runs = [
                 Case(
@@ -82,7 +83,7 @@ def _subjects(result: Mapping[str, Any], cases: Iterable[Case]) -> list[Case]:
                 )
                 for run in result["runs"]
             ]
-            return [Case("verification", "verify", "", verdict, duration_s=took_s), *runs]
+            return [Case("verification", "verify", "", verdict, broken, duration_s=took_s), *runs]
         case _:
             return [notebook_case(result)]
 

@@ -8,21 +8,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from runbook.evidence.criteria import BY_WORD, CRITERIA
+from runbook.evidence.criteria import BY_WORD, CRITERIA, OF_CONTAINERS
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import CONTROL, Verdict, is_known
 from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
 from runbook.report.narrative import narrative
 from runbook.report.rendering import fill, inline
-from runbook.report.sentence import sentence
+from runbook.report.sentence import look, sentence
 
-# What else could tell, where a criterion was not examined; the story asks for containers, which need an engine.
+# Who tells, where no notebook does.
 _WHO_TELLS = {
     "D-1": "`make test` measures it; the next verification shows it",
     BY_WORD: "whoever accepts says it, with `runbook accept`",
 }
-_BY_CONTAINERS = "the targets compose and compose-prod examine it"
 _WEIGHT = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
 
@@ -67,13 +66,12 @@ def render(path: Path, into: Path) -> None:
 def _verification(path: Path, result: Mapping[str, Any]) -> str:
     folders = {run["run"]: path.resolve().parent / run["run"] for run in result["runs"]}
     beside = {name: RunFolder(folder) for name, folder in folders.items() if folder.is_dir()}
-    said = sentence(result)
     return fill(
         "verification.html.j2",
         result=result,
-        sentence=said,
-        answer=_linked(said),
-        look=_look(result, said),
+        sentence=sentence(result),
+        answer=_linked(sentence(result)),
+        look=look(result),
         chart=latency_chart(result),
         stories={
             run["run"]: narrative(beside[run["run"]], prefix=f"{run['notebook']}-", below=1)
@@ -83,15 +81,9 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
         findings={name: folder.read_json(RESULT)["findings"] for name, folder in beside.items()},
         unexamined=list(_unexamined(result)),
         by_weight=_by_weight,
-        why_not=_why_not,
+        why_not=lambda criterion: _why_not(result, criterion),
         number=_number,
     )
-
-
-def _look(result: Mapping[str, Any], said: str) -> Verdict:
-    if Verdict.FAIL in (result["verdict"], (result.get("against") or {}).get("verdict")):
-        return Verdict.FAIL
-    return Verdict.INCONCLUSIVE if said.startswith("Not") else Verdict.PASS
 
 
 def _linked(said: str) -> Markup:
@@ -103,11 +95,15 @@ def _linked(said: str) -> Markup:
 def _unexamined(result: Mapping[str, Any]) -> Iterator[str]:
     for criterion in result["criteria"]:
         if criterion["verdict"] is None:
-            yield f"{criterion['id']}, {criterion['text']}: {_why_not(criterion['id'])}."
+            yield f"{criterion['id']}, {criterion['text']}: {_why_not(result, criterion['id'])}."
 
 
-def _why_not(criterion: str) -> str:
-    return f"not examined; {_WHO_TELLS.get(criterion, _BY_CONTAINERS)}"
+def _why_not(result: Mapping[str, Any], criterion: str) -> str:
+    if criterion in _WHO_TELLS:
+        return f"not examined; {_WHO_TELLS[criterion]}"
+    if criterion in OF_CONTAINERS and not result["target"].startswith("compose"):
+        return "not examined; the targets compose and compose-prod examine it"
+    return f"not examined{'; ' + result['broken'] if result['broken'] else ', as no notebook that ran asks for it'}"
 
 
 def _by_weight(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

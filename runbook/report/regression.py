@@ -7,7 +7,7 @@ from typing import Any
 
 from runbook.evidence.acceptance import read_verification
 from runbook.evidence.store import RESULT, EvidenceError, RunFolder
-from runbook.evidence.verdict import Verdict, combine
+from runbook.evidence.verdict import Verdict, combine, is_known
 from runbook.report.diff import Diff, compare
 from runbook.report.diff_page import write_diff
 from runbook.report.loads import read_loads
@@ -125,8 +125,10 @@ def hold_against(before: Path, folder: RunFolder) -> Regression:
     """
     found = regress(before, folder.path)
     write_diff(found.diff, folder.path / DIFF_PAGE, found)
+    result = folder.read_json(RESULT)
     against = {"run": found.before, "verdict": found.verdict, "headline": found.headline, "sentences": found.sentences}
-    folder.write_json(RESULT, {**folder.read_json(RESULT), "against": against})
+    verdict = combine([Verdict(result["verdict"]), found.verdict])  # so that all who read it are told
+    folder.write_json(RESULT, {**result, "verdict": verdict, "against": against})
     return found
 
 
@@ -148,5 +150,5 @@ def _reason(criterion: Mapping[str, Any] | None, verdict: Verdict | None) -> str
     if not criterion or verdict in (None, Verdict.PASS):
         return ""
     deciding = (each for each in criterion["findings"] if each["verdict"] == verdict)
-    reasons = [each["reason"] for each in deciding if each["reason"] and not (verdict is Verdict.FAIL and each.get("known"))]
+    reasons = [each["reason"] for each in deciding if each["reason"] and not is_known(each)]
     return "; ".join(dict.fromkeys(reasons))

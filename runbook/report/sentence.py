@@ -14,6 +14,13 @@ def is_ready(result: Mapping[str, Any]) -> bool:
     return sentence(result).startswith(READY)
 
 
+def look(result: Mapping[str, Any]) -> Verdict:
+    """Tell how the sentence is to be shown: as a failure, as an acceptance, or as neither."""
+    if result["verdict"] == Verdict.FAIL:
+        return Verdict.FAIL
+    return Verdict.PASS if is_ready(result) else Verdict.INCONCLUSIVE
+
+
 def sentence(result: Mapping[str, Any]) -> str:
     """Say whether what was verified can be accepted: first the answer, then what speaks against it, then the rest.
 

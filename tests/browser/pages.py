@@ -83,7 +83,7 @@ def verified(runs: Path, verdicts: Mapping[str, Verdict | None]) -> Path:
     """Make a verification of these notebooks, and return its folder."""
     chosen = [notebook for notebook in list_notebooks() if notebook.name in verdicts]
     done = [notebook_run(runs, notebook, verdicts[notebook.name]) for notebook in chosen]
-    folder = verification.conclude(done, "embedded", runs, {})
+    folder = verification.conclude(done, "embedded", runs, {}, started=datetime.now(UTC), ordered=[run.notebook.name for run in done])
     folder.write_manifest()
     return folder.path
 

@@ -1,5 +1,6 @@
 """What a verification makes of its notebooks' findings; a documented failure of the server itself is told, and weighs nothing."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from runbook.evidence import RunFolder, Verdict
 from runbook.evidence.store import RESULT
 from runbook.execute import Run
 from runbook.notebooks import FOLDER, find_notebook
+from runbook.report.cases import cases_of
+from runbook.report.sentence import sentence
 from runbook.verification import conclude, criteria_text, findings_text
 
 KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
@@ -24,7 +27,7 @@ def _verified(tmp_path: Path, *findings: dict[str, Any]) -> RunFolder:
     folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
     folder.write_manifest()
     run = Run(find_notebook("persistence-drill", FOLDER), folder, Verdict.PASS, "", {"I-4": Verdict.PASS}, False)
-    return conclude([run], "embedded", tmp_path, {})
+    return conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=[run.notebook.name])
 
 
 def _verdict_on(verified: RunFolder, criterion: str) -> str | None:
@@ -50,3 +53,17 @@ def test_a_notebooks_own_findings_name_it_as_known(tmp_path: Path) -> None:
     _verified(tmp_path, KNOWN)
     (path,) = tmp_path.glob("*-persistence-drill")
     assert "FAIL (known)" in findings_text(RunFolder(path, {}))
+
+
+def test_a_verification_that_was_interrupted_can_not_be_accepted(tmp_path: Path) -> None:
+    """Even where all that had begun passes, and decides all criteria."""
+    passed = _verified(tmp_path, OURS)
+    (folder,) = tmp_path.glob("*-persistence-drill")
+    run = Run(find_notebook("persistence-drill", FOLDER), RunFolder(folder, {}), Verdict.PASS, "", {"I-4": Verdict.PASS}, True)
+    ordered = ["persistence-drill", "client-benchmark"]
+    result = conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=ordered).read_json(RESULT)
+    assert passed.read_json(RESULT)["interrupted"] is False
+    assert result["interrupted"] is True
+    assert result["verdict"] == "INCONCLUSIVE"
+    assert sentence(result).startswith("Not accepted: it was interrupted, and client-benchmark had not begun.")
+    assert [case.name for case in cases_of(result) if case.broken] == ["verify"]

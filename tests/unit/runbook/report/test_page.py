@@ -352,6 +352,22 @@ class TestVerificationPage:
         assert "persistence-drill : A power cut." in missing
         assert "D-1, Over 80 % of the code covered by tests: not examined; make test measures it" in missing
 
+    def test_a_verification_of_an_older_version_can_still_be_rendered(self, render: Callable[..., str]) -> None:
+        result = _verification()
+        for name in ("headlines", "baseline"):
+            del result[name]
+        for run in result["runs"]:
+            del run["limits"]
+        assert "None of them was measured." in _text(render(result))
+
+    def test_why_something_was_not_examined_is_not_made_up(self, render: Callable[..., str]) -> None:
+        text = _text(render(_verification()))
+        assert (
+            "AC-1, A Redis 7 Alpine container in docker-compose.yml and in docker-compose.prod.yml: not examined; the targets compose"
+            in text
+        )
+        assert "AC-6, A connection pool of configurable size: not examined; setup did not come to a verdict." in text
+
     def test_the_sentence_leads_to_the_criteria_that_it_names(self, render: Callable[..., str]) -> None:
         page = render(_verification())
         assert '<p class="sentence FAIL">Not accepted: <a href="#I-5">I-5</a> fails; <a href="#P-2">P-2</a> could not' in page

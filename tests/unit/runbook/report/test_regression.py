@@ -23,7 +23,7 @@ def _verification(runs: Path, name: str, *findings: dict[str, str], **verdicts: 
     criteria = [
         {"id": each, "text": f"what {each} asks for", "verdict": verdict, "findings": list(findings)} for each, verdict in verdicts.items()
     ]
-    folder.write_json(RESULT, {"kind": "verification", "run": name, "runs": [], "criteria": criteria, **CIRCUMSTANCES})
+    folder.write_json(RESULT, {"kind": "verification", "run": name, "verdict": "PASS", "runs": [], "criteria": criteria, **CIRCUMSTANCES})
     return folder
 
 
@@ -101,6 +101,7 @@ def test_what_was_found_is_kept_with_the_later_verification(tmp_path: Path) -> N
         "headline": "FAIL: X worse; no load was offered to compare",
         "sentences": found.sentences,
     }
+    assert after.read_json(RESULT)["verdict"] == "FAIL"  # which the metrics, the history and the exit status are made from
     page = (after.path / DIFF_PAGE).read_text()
     assert found.headline in page
     assert found.sentences[0] in page

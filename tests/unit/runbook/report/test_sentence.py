@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runbook.report.sentence import sentence
+from runbook.report.sentence import look, sentence
 
 
 def _result(
@@ -69,3 +69,16 @@ def test_a_notebook_that_fails_at_what_is_no_criterion_is_no_acceptance() -> Non
 
 def test_nothing_examined_at_all_is_no_acceptance() -> None:
     assert sentence(_result("INCONCLUSIVE", None, None)).startswith("Not accepted")
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (_result("PASS", "PASS"), "PASS"),
+        (_result("PASS", "PASS", None), "INCONCLUSIVE"),
+        (_result("INCONCLUSIVE", "INCONCLUSIVE"), "INCONCLUSIVE"),
+        (_result("FAIL", "FAIL"), "FAIL"),
+    ],
+)
+def test_only_what_can_be_accepted_is_shown_as_such(result: dict[str, Any], shown: str) -> None:
+    assert look(result) == shown
