@@ -12,6 +12,7 @@ from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
 from runbook import cli
+from runbook.coverage import COVERAGE
 from runbook.evidence.store import SUMMARY
 from runbook.report.latest import COPIES, LATEST
 
@@ -88,12 +89,21 @@ def test_nothing_hides_an_exit_status() -> None:
 def test_what_it_keeps_is_what_is_written() -> None:
     """A name that is written no more would else be found out by an empty artefact, on the day on which somebody needs it."""
     paths = [path for step in UPLOADS for path in step["with"]["path"].split()]
-    assert {"runs/", "screenshots/"} < set(paths)
-    views = set(paths) - {"runs/", "screenshots/"}
+    assert {"runs/", "screenshots/", COVERAGE} < set(paths)
+    views = set(paths) - {"runs/", "screenshots/", COVERAGE}
     assert views <= {f"runs/{LATEST}/{copy}" for copy in COPIES.values()}
     assert {f"runs/{LATEST}/{COPIES[name]}" for name in ("index.html", "junit.xml")} <= views
     shown = [command for command in COMMANDS if "GITHUB_STEP_SUMMARY" in command]
     assert shown == [f'cat runs/{each}/{SUMMARY} >> "$GITHUB_STEP_SUMMARY"' for each in (LATEST, "*-drill")]
+
+
+def test_a_verification_is_told_what_the_tests_cover() -> None:
+    """Without it no page that it keeps could ever be accepted."""
+    assert JOBS["verify"]["needs"] == "test"
+    (taken,) = [step for step in JOBS["verify"]["steps"] if "download-artifact" in step.get("uses", "")]
+    (kept,) = [step for step in JOBS["test"]["steps"] if step in UPLOADS and step["with"]["path"] == COVERAGE]
+    assert taken["with"]["name"] == kept["with"]["name"]
+    assert JOBS["verify"]["if"] == "${{ !cancelled() }}"  # and all else is verified where they fail
 
 
 def test_it_keeps_and_shows_what_failed_too() -> None:
