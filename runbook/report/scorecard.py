@@ -113,10 +113,17 @@ class Scorecard:
         return Verdict.PASS if self.of(Freshness.FRESH) and not self.broken and not self.undecided else Verdict.INCONCLUSIVE
 
     @property
+    def look(self) -> Verdict:
+        """Tell how the sentence is to be shown: what was never run is no failure, and not proven either."""
+        unproven = self.verdict is Verdict.PASS and bool(self.of(Freshness.NEVER))
+        return Verdict.INCONCLUSIVE if unproven else self.verdict
+
+    @property
     def sentence(self) -> str:
         """Say whether something is stale or failing and what, and how many are fresh, were never run, or came to no decision."""
         rows = {"stale": self.of(Freshness.STALE), "failing": self.failing, "undecided": self.undecided, "broken": self.broken}
-        first = [word for word, found in rows.items() if found][:2] or ["fresh" if self.of(Freshness.FRESH) else "nothing ran yet"]
+        fresh = "nothing ran yet" if not self.of(Freshness.FRESH) else "fresh, as far as it ran" if self.of(Freshness.NEVER) else "fresh"
+        first = [word for word, found in rows.items() if found][:2] or [fresh]
         counts = [f"{len(self.of(Freshness.FRESH))} of {len(self.rows)} are fresh", f"{len(self.of(Freshness.NEVER))} never run"]
         for word, found in rows.items():
             urgent = word in ("stale", "failing")

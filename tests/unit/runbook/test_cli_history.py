@@ -69,10 +69,10 @@ def test_the_folder_latest_is_never_taken_for_a_run(runbook: Runbook, runs: Path
 @pytest.mark.parametrize(
     ("last", "status", "words"),
     [
-        ({}, 0, "Fresh: 1 of "),
+        ({}, 0, "Fresh, as far as it ran: 1 of "),
         ({"days_ago": 8.0}, 1, "Stale: 0 of "),
         ({"verdict": "FAIL"}, 1, "Stale and failing: "),
-        ({"name": "stop", "kind": "drill", "days_ago": 8.0}, 0, "Fresh: 1 of "),
+        ({"name": "stop", "kind": "drill", "days_ago": 8.0}, 0, "Fresh, as far as it ran: 1 of "),
     ],
 )
 def test_the_scorecard_exits_with_what_needs_somebody(runbook: Runbook, runs: Path, last: dict[str, Any], status: int, words: str) -> None:

@@ -89,6 +89,13 @@ def test_a_failure_after_a_success_is_failing_though_the_success_is_fresh() -> N
 def test_all_that_ever_ran_is_fresh_and_passes() -> None:
     found = card(ran(), ran("kill", TWO_WEEKS_AGO))
     assert (found.verdict, found.sentence) == (Verdict.PASS, "Fresh: 2 of 2 are fresh, 0 never run, 0 stale, 0 failing.")
+    assert found.look is Verdict.PASS
+
+
+def test_what_was_never_run_fails_nothing_and_is_not_shown_as_proven() -> None:
+    found = card(ran())
+    assert (found.verdict, found.look) == (Verdict.PASS, Verdict.INCONCLUSIVE)
+    assert found.sentence.startswith("Fresh, as far as it ran: 1 of 2 are fresh, 1 never run")
 
 
 @pytest.mark.parametrize("last", [{"verdict": "INCONCLUSIVE"}, {"verdict": None, "broken": "the kernel died"}])
