@@ -158,9 +158,9 @@ def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 def report_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Render the page of a run again from its evidence, if that was not altered; as PDF as well if asked for."""
     path = _run_folder(options.run, options.runs, environ)
-    cli_evidence.report_command(path, options.page, environ)
+    page = cli_evidence.report_command(path, options.page, environ)
     if options.pdf is not None:
-        print(f"pdf: {print_run(path, environ, None if options.pdf is True else options.pdf)}")
+        print(f"pdf: {print_run(path, page, environ, None if options.pdf is True else options.pdf)}")
     return EXIT_PASS
 
 

@@ -81,8 +81,8 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     )
 
 
-def report_command(path: Path, page: Path | None, environ: Mapping[str, str]) -> None:
-    """Render the page of a run again, unless its evidence was altered.
+def report_command(path: Path, page: Path | None, environ: Mapping[str, str]) -> str:
+    """Render the page of a run again, unless its evidence was altered, and return the page.
 
     Raises:
         EvidenceError: it was, or the page would come out otherwise than the one that was recorded.
@@ -90,8 +90,9 @@ def report_command(path: Path, page: Path | None, environ: Mapping[str, str]) ->
     # Not at the top: nbconvert takes a second to import.
     from runbook.report.rerender import rerender
 
-    rerender(path, _archive(path, environ), page)
+    rendered = rerender(path, _archive(path, environ), page)
     print(f"page: {page or path / PAGE}")
+    return rendered
 
 
 def diff_command(before: Path, after: Path, runs: Path, page: Path | None) -> Verdict:

@@ -37,11 +37,12 @@ _OPTIONS = (
 _RELATIVE_LINK = re.compile(r"""(<a\b[^>]*?)\shref=(["'])(?!#|https?:|mailto:).*?\2""")
 
 
-def print_run(run: Path, environ: Mapping[str, str], file: Path | None = None, *, timeout_s: float = TIMEOUT_S) -> Path:
+def print_run(run: Path, page: str, environ: Mapping[str, str], file: Path | None = None, *, timeout_s: float = TIMEOUT_S) -> Path:
     """Print the page of a run as PDF, and return where it is.
 
     Args:
-        run: its folder, with its page.
+        run: its folder, to which nothing is added.
+        page: HTML, as it was rendered just now: the stored one may have been altered.
         environ: says where the programs are, and which one to take with `RUNBOOK_CHROMIUM`.
         file: where the PDF goes; beside the run's folder by default.
         timeout_s: when a browser that hangs is ended.
@@ -55,10 +56,6 @@ def print_run(run: Path, environ: Mapping[str, str], file: Path | None = None, *
         raise EvidenceError(f"{file} would lie in the run folder, whose manifest tells of every change: name a file elsewhere")
     if file.is_dir() or not file.resolve().parent.is_dir():
         raise EvidenceError(f"{file} can't be written: name a file in a folder that exists")
-    try:
-        page = (run / PAGE).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise EvidenceError(f"{run} holds no {PAGE}: render it with `runbook report {run.name}`") from None
     pdf = print_page(page, environ, timeout_s=timeout_s)
     try:
         write_atomically(file, pdf)

@@ -9,7 +9,7 @@ from runbook.evidence.store import DERIVED, MANIFEST, PAGE, EvidenceError, RunFo
 from runbook.report.page import render
 
 
-def rerender(path: Path, archive: Archive, page: Path | None = None) -> None:
+def rerender(path: Path, archive: Archive, page: Path | None = None) -> str:
     """Render what can be derived from a run's evidence, if that is as its manifest says.
 
     Where it comes out as the manifest has it, the manifest stays as it is. Where it does not, since another version of the runbook renders
@@ -19,6 +19,9 @@ def rerender(path: Path, archive: Archive, page: Path | None = None) -> None:
         path: of the run folder.
         archive: of the runs.
         page: where the page is written instead; the run folder then stays as it is. None to render into the folder.
+
+    Returns:
+        The page that was rendered, wherever it went.
 
     Raises:
         EvidenceError: the evidence was altered, or the page would come out otherwise than the one that was recorded.
@@ -31,9 +34,10 @@ def rerender(path: Path, archive: Archive, page: Path | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="runbook-report-") as scratch:
         rendered = Path(scratch)
         render(path, rendered)
+        content = (rendered / PAGE).read_bytes()
         if page:
-            _write_elsewhere(page, (rendered / PAGE).read_bytes())
-            return
+            _write_elsewhere(page, content)
+            return content.decode()
         digests = {file.name: sha256(file) for file in rendered.iterdir()}
         noted = RunFolder(path).read_json(MANIFEST)["sha256"] if found.digest else {}
         different = sorted(name for name in {*digests, *DERIVED} if digests.get(name) != noted.get(name))
@@ -49,6 +53,7 @@ def rerender(path: Path, archive: Archive, page: Path | None = None) -> None:
             (path / name).unlink(missing_ok=True)
     if different:
         RunFolder(path).write_manifest()
+    return content.decode()
 
 
 def _check(found: Inspection) -> None:

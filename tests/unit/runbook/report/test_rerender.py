@@ -67,8 +67,15 @@ def _state(path: Path) -> dict[str, tuple[bytes, int]]:
 
 def test_what_comes_out_the_same_is_not_even_written(path: Path, archive: Archive) -> None:
     before = _state(path)
-    rerender(path, archive)
+    assert rerender(path, archive) == (path / PAGE).read_text()
     assert _state(path) == before
+
+
+def test_the_page_that_is_given_back_is_the_rendered_one_and_not_what_the_run_holds(path: Path, archive: Archive) -> None:
+    rendered = (path / PAGE).read_text()
+    (path / PAGE).write_text("tampered")
+    assert rerender(path, archive, path.parent / "elsewhere.html") == rendered
+    assert (path / PAGE).read_text() == "tampered"
 
 
 @pytest.mark.parametrize("harm", [lambda page: page.unlink(), lambda page: page.write_text("tampered")], ids=["lost", "altered"])
