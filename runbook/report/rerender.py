@@ -1,11 +1,13 @@
 """Renders a run again, and never over evidence that was altered, or over a page that somebody relies on."""
 
+import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from runbook.evidence.archive import Archive
 from runbook.evidence.integrity import Inspection, inspect
-from runbook.evidence.store import DERIVED, MANIFEST, PAGE, EvidenceError, RunFolder, sha256, write_atomically
+from runbook.evidence.store import DERIVED, MANIFEST, PAGE, RESULT, EvidenceError, RunFolder, sha256, write_atomically
 from runbook.report.page import render
 
 
@@ -13,7 +15,7 @@ def rerender(path: Path, archive: Archive, page: Path | None = None) -> str:
     """Render what can be derived from a run's evidence, if that is as its manifest says.
 
     Where it comes out as the manifest has it, the manifest stays as it is. Where it does not, since another version of the runbook renders
-    otherwise, nothing is replaced of a run whose digest the archive holds.
+    otherwise, nothing is replaced of a run whose digest the archive or a verification holds.
 
     Args:
         path: of the run folder.
@@ -41,10 +43,11 @@ def rerender(path: Path, archive: Archive, page: Path | None = None) -> str:
         digests = {file.name: sha256(file) for file in rendered.iterdir()}
         noted = RunFolder(path).read_json(MANIFEST)["sha256"] if found.digest else {}
         different = sorted(name for name in {*digests, *DERIVED} if digests.get(name) != noted.get(name))
-        if different and (found.recorded or found.accepted):
+        relied_on = _relied_on(found, path) if different else ""
+        if relied_on:
             raise EvidenceError(
                 f"this version of the runbook renders {', '.join(different)} of {path.name} otherwise than the one whose digest was "
-                f"{_relied_on(found)}, so nothing was replaced: `runbook report {path.name} --page FILE` writes the new page elsewhere"
+                f"{relied_on}, so nothing was replaced: `runbook report {path.name} --page FILE` writes the new page elsewhere"
             )
         for name, digest in digests.items():
             if not (path / name).is_file() or (path / name).is_symlink() or sha256(path / name) != digest:
@@ -63,10 +66,25 @@ def _check(found: Inspection) -> None:
         found.raise_if_altered()
 
 
-def _relied_on(found: Inspection) -> str:
+def _relied_on(found: Inspection, path: Path) -> str:
+    """Say who holds the digest of a run; empty if nobody does."""
     if found.accepted:
         return f"accepted by {found.accepted[-1].content['by']} on {found.accepted[-1].recorded_utc}"
-    return f"recorded on {found.recorded[-1].recorded_utc}"
+    if found.recorded:
+        return f"recorded on {found.recorded[-1].recorded_utc}"
+    return next((f"noted by {verification}, which sums it up" for verification in _summed_up_by(path, found.digest)), "")
+
+
+def _summed_up_by(path: Path, digest: str) -> Iterator[str]:
+    """List the verifications beside a run whose own digest would no longer cover it under another one."""
+    for file in sorted(path.parent.glob(f"*/{RESULT}")):
+        try:
+            result = json.loads(file.read_bytes())
+            members = [(run["run"], run["manifest_sha256"]) for run in result["runs"]] if result["kind"] == "verification" else []
+        except (OSError, ValueError, KeyError, TypeError):  # of an older version, or damaged: it relies on nothing
+            continue
+        if (path.name, digest) in members:
+            yield str(result["run"])
 
 
 def _write_elsewhere(page: Path, content: bytes) -> None:

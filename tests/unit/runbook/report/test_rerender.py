@@ -135,6 +135,24 @@ def test_a_newer_page_does_not_replace_one_that_was_recorded_or_accepted(accepte
     assert _state(path) == before
 
 
+@pytest.mark.usefixtures("newer")
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_newer_page_does_not_replace_one_that_a_verification_sums_up(listed: bool, path: Path, archive: Archive) -> None:
+    for name, digest in (("b-verify", manifest_sha256(path) if listed else "0" * 64), ("c-verify", None)):
+        beside = RunFolder(path.parent / name, {})
+        beside.path.mkdir()
+        runs = [{"run": path.name, "manifest_sha256": digest}] if digest else "damaged"
+        beside.write_json(RESULT, {"kind": "verification", "run": name, "runs": runs})
+    before = _state(path)
+    if listed:
+        with pytest.raises(EvidenceError, match="otherwise than the one whose digest was noted by b-verify, which sums it up, so nothing"):
+            rerender(path, archive)
+        assert _state(path) == before
+    else:
+        rerender(path, archive)
+        assert (path / PAGE).read_text() == "a newer page"
+
+
 def test_a_run_that_ended_before_its_manifest_was_written_can_be_rendered(path: Path, archive: Archive) -> None:
     before = _state(path)
     (path / MANIFEST).unlink()
