@@ -55,7 +55,7 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
 
     Raises:
         EvidenceError: its evidence was altered, or can't be read.
-        UsageError: it is no verification, does not pass, or the name is missing.
+        UsageError: it is no verification, does not pass, could not be checked in full, or the name is missing.
     """
     by, despite = (_line(text, option) for text, option in ((options.by, "--by"), (options.despite, "--despite")))
     path = path.resolve()
@@ -63,8 +63,9 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     result = read_verification(path)
     found = inspect(path, archive)
     found.raise_if_altered()
-    if not is_ready(result) and not despite:
-        raise UsageError(f"{found.run}: {sentence(result)} Who accepts it all the same says why, with --despite REASON")
+    open_questions = [*([] if is_ready(result) else [sentence(result)]), *(f"Not checked: {text}." for text in found.unknown)]
+    if open_questions and not despite:
+        raise UsageError(f"{found.run}: {' '.join(open_questions)} Who accepts it all the same says why, with --despite REASON")
     entry = accept(archive, found.run, by, found.digest, result["verdict"], sentence(result), result["target"], despite)
     print(sentence(result))
     for line in _doubts(result, found):

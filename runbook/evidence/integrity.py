@@ -151,10 +151,13 @@ def _members(path: Path, found: Inspection) -> Iterator[tuple[str, str]]:
     try:
         with open(os.open(path / RESULT, _CAREFULLY), "rb") as file:
             result = json.load(file)
+        its_run = result["run"]
         runs = [(run["run"], run.get("manifest_sha256") or "") for run in result["runs"]] if result["kind"] == "verification" else []
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         found.unknown.append(f"{path.name}/{RESULT} can't be read, so it is not known which runs it sums up")
         return
+    if its_run != path.name:
+        found.altered.append(f"{path.name}/{RESULT} is that of {its_run!r}: a run keeps the name of its folder")
     if without := sum(not digest for _, digest in runs):
         found.unknown.append(f"{path.name}, of an older version, lacks the digests of {without} of its runs: their own manifests count")
     for run, digest in runs:

@@ -184,6 +184,22 @@ def test_what_does_not_pass_is_accepted_with_a_reason_that_is_recorded(runs, com
     assert "by Ada, despite: the host was busy" in command("integrity", name).stdout
 
 
+def test_what_no_history_tells_of_is_accepted_with_a_reason_only(runs, passed, command):
+    """As of a copy whose result was edited, under a manifest that was written anew."""
+    copy = RunFolder(runs / passed.name.replace("-verify", "-2-verify"), {})
+    shutil.copytree(passed, copy.path)
+    result = result_of(passed)
+    ready = [{**each, "verdict": "PASS"} for each in result["criteria"]]
+    copy.write_json("result.json", {**result, "run": copy.name, "criteria": ready})
+    copy.write_manifest()
+    done = command("accept", copy.name, "--by", "Ada")
+    assert done.returncode == 2
+    assert f"Not checked: no history tells of {copy.name}" in done.stderr
+    done = command("accept", copy.name, "--by", "Ada", "--despite", "brought from another machine")
+    assert done.returncode == 0, done.stderr
+    assert "despite: brought from another machine" in done.stdout
+
+
 def test_altered_evidence_is_not_accepted(runs, passed, command):
     (passed / "result.json").write_text((passed / "result.json").read_text().replace("PASS", "FAIL"))
     done = command("accept", passed.name, "--by", "Ada")

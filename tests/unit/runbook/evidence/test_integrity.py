@@ -115,6 +115,11 @@ def _launder(path: Path) -> None:
     RunFolder(path, {}).write_manifest()
 
 
+def test_a_copy_under_another_name_is_no_run_of_its_own(path: Path, archive: Archive) -> None:
+    copy = path.rename(path.parent / "d-verify")
+    assert inspect(copy, archive).altered == ["d-verify/result.json is that of 'c-verify': a run keeps the name of its folder"]
+
+
 def test_a_manifest_written_anew_is_found_out_by_the_history(path: Path, archive: Archive) -> None:
     _launder(path)
     (said,) = inspect(path, archive).altered
