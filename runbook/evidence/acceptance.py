@@ -67,14 +67,19 @@ def accept(archive: Archive, run: str, by: str, manifest_sha256: str, verdict: s
         despite: why it is accepted although something speaks against it; empty if nothing does.
 
     Returns:
-        The entry; the earlier one where the same person had accepted the same evidence already.
+        The entry; the newest of its target where it says the same already.
 
     Raises:
         EvidenceError: the archive is damaged, was altered, or can't be written.
     """
-    for entry in archive.entries(ACCEPTANCE):
-        if (entry.run, entry.content["by"], entry.content["manifest_sha256"]) == (run, by, manifest_sha256):
-            return entry
+    newest = newest_acceptance(archive, target)
+    if newest and (newest.run, *(newest.content[key] for key in ("by", "manifest_sha256", "despite"))) == (
+        run,
+        by,
+        manifest_sha256,
+        despite,
+    ):
+        return newest
     content = {"by": by, "manifest_sha256": manifest_sha256, "verdict": verdict, "sentence": sentence, "target": target, "despite": despite}
     return archive.append(ACCEPTANCE, run, content)
 
