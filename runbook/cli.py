@@ -180,7 +180,10 @@ def integrity_command(options: argparse.Namespace, environ: Mapping[str, str]) -
 
 def accept_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Record that somebody accepts a verification, with the digest of all its evidence."""
-    cli_evidence.accept_command(_run_folder(options.run, options.runs, environ), options, environ)
+    path = _run_folder(options.run, options.runs, environ)
+    cli_evidence.accept_command(path, options, environ)
+    if path.resolve().parent != options.runs.resolve():
+        options.runs = path.resolve().parent  # the acceptance went into the history there
     cli_history.record_runs([], options, environ)  # the scorecard tells who accepted what
     return EXIT_PASS
 

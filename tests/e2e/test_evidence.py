@@ -38,9 +38,9 @@ def command(capsys, runs):
     """Give a command in this process, as starting one for each would take longer than all that is tested."""
     before = signal.getsignal(signal.SIGTERM)
 
-    def give(*arguments):
+    def give(name, *arguments):
         try:
-            status = main([*map(str, arguments), "--runs", str(runs)])
+            status = main([name, "--runs", str(runs), *map(str, arguments)])
         except SystemExit as ended:  # of the parser
             status = ended.code
         return Told(status, *capsys.readouterr())
@@ -198,6 +198,13 @@ def test_what_no_history_tells_of_is_accepted_with_a_reason_only(runs, passed, c
     done = command("accept", copy.name, "--by", "Ada", "--despite", "brought from another machine")
     assert done.returncode == 0, done.stderr
     assert "despite: brought from another machine" in done.stdout
+
+
+def test_the_scorecard_that_tells_of_it_lies_with_the_run(runs, passed, command, tmp_path):
+    done = command("accept", passed, "--by", "Ada", "--despite", "a test", "--runs", tmp_path / "others")
+    assert done.returncode == 0, done.stderr
+    assert f"scorecard: {runs / 'latest' / 'index.html'}" in done.stdout
+    assert not (tmp_path / "others").exists()
 
 
 def test_altered_evidence_is_not_accepted(runs, passed, command):
