@@ -405,9 +405,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--page", type=Path, metavar="FILE", help="where the page goes instead; the run stays as it is")
     integrity = command("integrity", integrity_command, executes=False)
     integrity.add_argument("run", help="name of the run, its folder, or `latest`")
-    integrity.add_argument(
-        "--digest", default="", metavar="SHA256", help="what was noted of it elsewhere, as in the e-mail of its acceptance"
-    )
+    integrity.add_argument("--digest", metavar="SHA256", help="what was noted of it elsewhere, as in the e-mail of its acceptance")
     accept = command("accept", accept_command, executes=False)
     accept.add_argument("run", help="name of the verification, its folder, or `latest`")
     accept.add_argument("--by", required=True, metavar="NAME", help="who accepts it")

@@ -18,20 +18,20 @@ from runbook.report.sentence import is_ready, sentence
 ACCEPTED = "accepted"
 
 
-def integrity_command(path: Path, noted: str, environ: Mapping[str, str]) -> bool:
+def integrity_command(path: Path, noted: str | None, environ: Mapping[str, str]) -> bool:
     """Print what was checked of a run and what was altered, and return whether it is as it was.
 
     Args:
         path: of the run folder.
-        noted: digest that somebody noted elsewhere; empty if none.
+        noted: digest that somebody noted elsewhere; None if none was given.
         environ: whose secrets must not be written.
 
     Raises:
         EvidenceError: something can't be read.
         UsageError: the digest is none.
     """
-    digest = noted.strip().lower().removeprefix("sha256:")
-    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+    digest = (noted or "").strip().lower().removeprefix("sha256:")
+    if noted is not None and not re.fullmatch("[0-9a-f]{64}", digest):
         raise UsageError(f"--digest takes the 64 hexadecimal digits of a SHA-256, got {noted!r}")
     found = inspect(path, _archive(path, environ), noted=digest)
     also = f", and of the {len(found.members)} runs that it sums up" if found.members else ""

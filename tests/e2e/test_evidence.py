@@ -153,6 +153,14 @@ def test_the_noted_digest_finds_out_who_rewrote_a_run_its_manifests_and_the_hist
     assert f"{passed.name}/manifest.json is not the one that was noted: its SHA-256 was {digest}, and is " in done.stdout
 
 
+@pytest.mark.parametrize("noted", ["", " ", "sha256:", "3f5a"])
+def test_a_digest_that_is_none_proves_nothing(passed, command, noted):
+    """As of a variable of a script that is not set."""
+    done = command("integrity", passed.name, "--digest", noted)
+    assert done.returncode == 2
+    assert f"--digest takes the 64 hexadecimal digits of a SHA-256, got {noted!r}" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
