@@ -8,6 +8,7 @@ from typing import Any
 
 from runbook.evidence.acceptance import accept, newest_acceptance, read_verification
 from runbook.evidence.archive import Archive
+from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.integrity import Inspection, inspect
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
@@ -158,6 +159,7 @@ def baseline_of(against: Path | None, target: str, runs: Path, environ: Mapping[
 
 def hold_against_command(baseline: Path, folder: RunFolder) -> Verdict:
     """Hold a verification that has just ended against its baseline, print what changed, and return the verdict."""
+    # Not at the top: without --against, nothing needs them.
     from runbook.report.regression import DIFF_PAGE, hold_against
 
     found = hold_against(baseline, folder)
@@ -173,7 +175,9 @@ def _archive(path: Path, environ: Mapping[str, str]) -> Archive:
 
 def _doubts(result: Mapping[str, Any], found: Inspection) -> list[str]:
     """Name what whoever accepts does not get: what was not examined, what became worse, what could not be checked."""
-    lines = [f"not examined: {each['id']} {each['text']}" for each in result["criteria"] if each["verdict"] is None]
+    lines = [
+        f"not examined: {each['id']} {each['text']}" for each in result["criteria"] if each["verdict"] is None and each["id"] != BY_WORD
+    ]
     against = result.get("against")
     lines += [f"against {against['run']}: {against['headline']}"] if against and against["verdict"] != Verdict.PASS else []
     return [*lines, *(f"not checked: {text}" for text in found.unknown)]

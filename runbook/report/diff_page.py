@@ -51,7 +51,7 @@ def write_diff(diff: Diff, path: Path, judgement: Judgement | None = None) -> No
     try:
         write_atomically(path, page.encode())
     except OSError as error:
-        raise EvidenceError(f"{path} can't be written ({error.strerror}): name another file with --page") from error
+        raise EvidenceError(f"{path} can't be written ({error.strerror}): `runbook diff` takes another file with --page") from error
 
 
 def _circumstances(diff: Diff) -> list[tuple[str, str, str]]:

@@ -174,7 +174,7 @@ def test_what_can_not_be_read_is_named_and_exits_with_2(runs, harm, complaint):
     [
         (["a", "no-such"], "there is no run no-such"),
         (["a", "a"], "a and a are the same run: name two"),
-        (["a", "b", "--page", "/no/such/folder/page.html"], "page.html can't be written (No such file or directory)"),
+        (["a", "b", "--page", "/no/such/folder/page.html"], "page.html can't be written (No such file or directory): `runbook diff` takes"),
     ],
 )
 def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, complaint):

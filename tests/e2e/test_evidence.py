@@ -119,6 +119,7 @@ def test_an_acceptance_prints_a_digest_that_covers_all_evidence(runs, passed, co
     assert f"{passed.name} is accepted by Ada Lovelace, recorded on 20" in done.stdout
     assert ", despite: no engine here" in done.stdout
     assert "not examined: AC-1 A Redis 7 Alpine container" in done.stdout
+    assert "not examined: D-3" not in done.stdout  # it is what whoever accepts says by it
     assert "can't reach" in done.stdout
     digest = digest_in(done.stdout)
     checked = command("integrity", passed.name, "--digest", digest.upper())
