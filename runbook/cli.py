@@ -15,6 +15,7 @@ from pathlib import Path
 from cachelib import Config, ConfigError
 from runbook import cli_drill, cli_evidence, cli_history, cli_load, notebooks, verification
 from runbook.coverage import coverage_finding
+from runbook.drilling import Done
 from runbook.drills.undo import UndoError
 from runbook.evidence.acceptance import last_accepted
 from runbook.evidence.archive import Archive
@@ -90,12 +91,12 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not notebook.applies_to(target):
         raise UsageError(f"{notebook.name} can't be answered on the target {target}: choose {' or '.join(notebook.targets)}")
     _check_ground(target, environ)
+    _check_history(options, environ)
     runs = _execute([job], options, environ)
     _render([runs[0].folder.path])
     print(verification.findings_text(runs[0].folder))
     print(f"page: {options.runs / runs[0].folder.name / PAGE}")
-    cli_history.record_runs([runs[0].folder.path], options, environ)
-    return exit_status(runs)
+    return _recorded([runs[0].folder.path], exit_status(runs), options, environ)
 
 
 def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -109,6 +110,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
             "with `runbook run NAME`"
         )
     _check_ground(options.target, environ)
+    _check_history(options, environ)
     baseline = _baseline(options, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
     accepted = last_accepted(Archive(options.runs, environ), options.runs, options.target)
@@ -127,8 +129,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     _render([folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / folder.name / PAGE}")
-    cli_history.record_runs([*paths, folder.path], options, environ)
-    return exit_status(runs, beside)
+    return _recorded([*paths, folder.path], exit_status(runs, beside), options, environ)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -240,15 +241,11 @@ def drill_command(options: argparse.Namespace, environ: Mapping[str, str]) -> in
     """Break a Redis on purpose, and account for every acknowledged write."""
     orders = cli_drill.orders_of(options)
     _check_ground(options.target, environ)
+    _check_history(options, environ)
     done, folder = cli_drill.perform_command(orders, options, environ)
     _render([folder])
     print(f"\npage: {cli_drill.page_of(folder, options.runs)}")
-    cli_history.record_runs([folder], options, environ)
-    if any(each.interrupted for each in done):
-        return EXIT_INTERRUPTED
-    if any(each.verdict is Verdict.FAIL for each in done):
-        return EXIT_FAIL
-    return EXIT_BROKEN if any(each.broken for each in done) else _STATUS[combine(each.verdict for each in done if each.verdict)]
+    return _recorded([folder], _drill_status(done), options, environ)
 
 
 def plan_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -261,6 +258,24 @@ def heal_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int
     """Undo what drills that crashed have left behind."""
     print(f"{cli_drill.heal_command(environ) or 'nothing'} left to undo was undone")
     return EXIT_PASS
+
+
+def _drill_status(done: Sequence[Done]) -> int:
+    if any(each.interrupted for each in done):
+        return EXIT_INTERRUPTED
+    if any(each.verdict is Verdict.FAIL for each in done):
+        return EXIT_FAIL
+    return EXIT_BROKEN if any(each.broken for each in done) else _STATUS[combine(each.verdict for each in done if each.verdict)]
+
+
+def _recorded(paths: Sequence[Path], status: int, options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Take finished runs into the history, and return their status; it says what they found also where that fails, but never 0."""
+    try:
+        cli_history.record_runs(paths, options, environ)
+    except EvidenceError as error:
+        print(f"runbook: not recorded: {error}", file=sys.stderr)
+        return status or EXIT_BROKEN
+    return status
 
 
 def _say(what: str) -> None:
@@ -316,6 +331,11 @@ def _check_ground(target: str, environ: Mapping[str, str]) -> None:
         find_server(environ)
     elif target != "remote":
         Docker.find(environ)
+
+
+def _check_history(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """Fail before anything runs where what it finds could not be recorded."""
+    Archive(options.runs, environ).entries()
 
 
 def _assignments(texts: Sequence[str]) -> dict[str, str]:
