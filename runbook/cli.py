@@ -17,7 +17,6 @@ from runbook import cli_drill, cli_evidence, cli_history, cli_load, notebooks, v
 from runbook.coverage import coverage_finding
 from runbook.drilling import Done
 from runbook.drills.undo import UndoError
-from runbook.evidence.acceptance import last_accepted
 from runbook.evidence.archive import Archive
 from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
@@ -113,7 +112,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     _check_history(options, environ)
     baseline = _baseline(options, environ)
     jobs = [_job(notebook, options.target) for notebook in found]
-    accepted = last_accepted(Archive(options.runs, environ), options.runs, options.target)
+    accepted, before = cli_evidence.accepted_of(options.target, options.runs, environ)
     started = datetime.now(UTC)
     runs = _execute(jobs, options, environ)
     paths = [run.folder.path for run in runs]
@@ -121,7 +120,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     tested = coverage_finding()
     ordered = [notebook.name for notebook in found]
     folder = verification.conclude(
-        runs, options.target, options.runs, environ, started=started, ordered=ordered, baseline=accepted, tested=tested
+        runs, options.target, options.runs, environ, started=started, ordered=ordered, baseline=accepted, before=before, tested=tested
     )
     beside = [tested.verdict] if tested else []
     if baseline and not any(run.interrupted for run in runs):  # which would be told of as worse

@@ -2,11 +2,12 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runbook.evidence.acceptance import accept, newest_acceptance, read_verification
+from runbook.evidence.acceptance import Accepted, accept, last_accepted, newest_acceptance, read_verification
 from runbook.evidence.archive import Archive
 from runbook.evidence.criteria import BY_WORD
 from runbook.evidence.integrity import Inspection, inspect
@@ -138,7 +139,7 @@ def baseline_of(against: Path | None, target: str, runs: Path, environ: Mapping[
         environ: whose secrets must not be written.
 
     Raises:
-        EvidenceError: its evidence was altered, or it is no verification.
+        EvidenceError: its evidence was altered, it is no verification, or something of it can't be compared.
         UsageError: none was accepted, or its folder is gone.
     """
     if against is None:
@@ -151,21 +152,63 @@ def baseline_of(against: Path | None, target: str, runs: Path, environ: Mapping[
         against = runs / entry.run
         if not against.is_dir():
             raise UsageError(f"{against}, accepted by {entry.content['by']}, is gone: bring it back, or name another with --against RUN")
+    # Not at the top: without --against, nothing needs it.
+    from runbook.report.regression import regress
+
     against = against.resolve()
-    inspect(against, _archive(against, environ)).raise_if_altered()
-    read_verification(against)
+    _read_unaltered(against, environ)
+    regress(against, against)  # which reads all that the comparison will read
     return against
 
 
-def hold_against_command(baseline: Path, folder: RunFolder) -> Verdict:
-    """Hold a verification that has just ended against its baseline, print what changed, and return the verdict."""
-    # Not at the top: without --against, nothing needs them.
-    from runbook.report.regression import DIFF_PAGE, hold_against
+def accepted_of(target: str, runs: Path, environ: Mapping[str, str]) -> tuple[Accepted | None, Mapping[str, Any] | None]:
+    """Find the verification that was accepted last, whose numbers are told beside those of now, and read it before anything runs.
 
-    found = hold_against(baseline, folder)
+    Returns:
+        It and its result; None twice if there is none, or, which is told on stderr, if its evidence can't serve.
+
+    Raises:
+        EvidenceError: the archive is damaged, or was altered.
+    """
+    accepted = last_accepted(Archive(runs, environ), runs, target)
+    if accepted is None:
+        return None, None
+    try:
+        return accepted, _read_unaltered(runs / accepted.run, environ)
+    except EvidenceError as error:
+        print(f"runbook: no numbers of {accepted.run}, accepted by {accepted.by}, are told: {error}", file=sys.stderr)
+        return None, None
+
+
+def hold_against_command(baseline: Path, folder: RunFolder) -> Verdict:
+    """Hold a verification that has just ended against its baseline, print what changed, and return the verdict.
+
+    It is INCONCLUSIVE where they can't be compared, as what was found stands all the same.
+    """
+    # Not at the top: without --against, nothing needs them.
+    from runbook.report.regression import DIFF_PAGE, hold_against, keep
+
+    try:
+        found = hold_against(baseline, folder)
+    except EvidenceError as error:
+        said = str(error).replace(f"{baseline.parent}/", "")  # the page is read where this machine's folders say nothing
+        headline = f"{Verdict.INCONCLUSIVE}: it could not be compared: {said}"
+        keep(folder, baseline.name, Verdict.INCONCLUSIVE, headline)
+        print(f"\nagainst {baseline.name}:\n{headline}")
+        return Verdict.INCONCLUSIVE
     print("\n".join(["", f"against {found.before}:", *(f"    {text}" for text in found.sentences), found.headline]))
     print(f"page: {folder.path / DIFF_PAGE}")
     return found.verdict
+
+
+def _read_unaltered(path: Path, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Read the result of a verification with which another is going to be compared.
+
+    Raises:
+        EvidenceError: its evidence was altered, or it is no verification.
+    """
+    inspect(path, _archive(path, environ)).raise_if_altered()
+    return read_verification(path)
 
 
 def _archive(path: Path, environ: Mapping[str, str]) -> Archive:

@@ -27,6 +27,7 @@ def conclude(
     started: datetime,
     ordered: Sequence[str],
     baseline: Accepted | None = None,
+    before: Mapping[str, Any] | None = None,
     tested: Finding | None = None,
 ) -> RunFolder:
     """Write the verification of these runs into a folder of its own.
@@ -41,6 +42,7 @@ def conclude(
         started: when the first of them began.
         ordered: names of all notebooks that were to run; after an interruption some had not begun.
         baseline: the verification that was last accepted on this target; None if there is none.
+        before: its result, whose numbers are told beside those of now.
         tested: what the tests of the code say; None if they say nothing.
     """
     verified = RunFolder.create(folder, "verify", environ)
@@ -69,7 +71,7 @@ def conclude(
             "finished_utc": finished.isoformat(timespec="seconds"),
             "duration_s": round((finished - started).total_seconds(), 1),
             "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in CRITERIA.items()],
-            "headlines": headlines(results, _accepted_result(folder, baseline)),
+            "headlines": headlines(results, before),
             "baseline": baseline._asdict() if baseline else None,
             "runs": [
                 {
@@ -110,10 +112,6 @@ def findings_text(folder: RunFolder) -> str:
         lines.append(f"{finding['criterion']:5s} {verdict:13s} {finding['claim']}")
         lines += [f"{'':19s} {finding['reason']}"] if finding["reason"] else []
     return "\n".join([*lines, "", f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}"])
-
-
-def _accepted_result(folder: Path, baseline: Accepted | None) -> dict[str, Any] | None:
-    return dict(RunFolder(folder / baseline.run).read_json(RESULT)) if baseline else None
 
 
 def _criterion(name: str, text: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Holds a verification against an earlier one: its criteria, and beyond noise its loads, like with like."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,11 +125,23 @@ def hold_against(before: Path, folder: RunFolder) -> Regression:
     """
     found = regress(before, folder.path)
     write_diff(found.diff, folder.path / DIFF_PAGE, found)
-    result = folder.read_json(RESULT)
-    against = {"run": found.before, "verdict": found.verdict, "headline": found.headline, "sentences": found.sentences}
-    verdict = combine([Verdict(result["verdict"]), found.verdict])  # so that all who read it are told
-    folder.write_json(RESULT, {**result, "verdict": verdict, "against": against})
+    keep(folder, found.before, found.verdict, found.headline, found.sentences)
     return found
+
+
+def keep(folder: RunFolder, before: str, verdict: Verdict, headline: str, sentences: Sequence[str] = ()) -> None:
+    """Add to the result of a verification how it compares with an earlier one.
+
+    Args:
+        folder: of the verification.
+        before: name of the earlier one.
+        verdict: of the comparison; it weighs in that of the verification, so that all who read it are told.
+        headline: the verdict and what made it.
+        sentences: what changed.
+    """
+    result = folder.read_json(RESULT)
+    against = {"run": before, "verdict": verdict, "headline": headline, "sentences": list(sentences)}
+    folder.write_json(RESULT, {**result, "verdict": combine([Verdict(result["verdict"]), verdict]), "against": against})
 
 
 def _shifts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Shift]:

@@ -250,6 +250,15 @@ def test_what_was_accepted_last_is_the_baseline(runs, passed, command):
     assert baseline_of(None, "embedded", runs, {}) == passed.resolve()
 
 
+def test_what_was_accepted_and_is_damaged_does_not_lose_the_next_verification(runs, passed, books, command):
+    assert command("accept", passed.name, "--by", "Ada", "--despite", "a test").returncode == 0
+    (passed / "result.json").unlink()
+    done = verify(runs, books, "PASS")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"no numbers of {passed.name}, accepted by Ada, are told" in done.stderr
+    assert result_of(verifications(runs)[-1])["baseline"] is None
+
+
 def _nothing(runs, passed, command):
     pass
 
