@@ -22,6 +22,8 @@ SHORTEST, SHORTEST_NUMBER = 4, 8
 LONGEST_WORD = 12
 
 _WORD = re.compile(r"[^\W_]([\w-]*[^\W_])?")
+# What measurements, dates and the gaps between them are made of.
+_NUMBER = re.compile(r"[\d\s.,:+-]*")
 _SECRET_VARIABLE = re.compile(r"(^|_)(PASS(WORD|WD|PHRASE)|SECRET|TOKEN|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)$|^REDISCLI_AUTH$")
 # Settings of a server that are secrets, whoever knows them.
 _SECRET_SETTINGS = ("requirepass", "masterauth", "tls-key-file-pass", "tls-client-key-file-pass")
@@ -73,7 +75,7 @@ def redact(value: Any, secrets: tuple[Rule, ...]) -> Any:
 
 def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
     for name, value in environ.items():
-        if name == "REDIS_PASSWORD" or (_SECRET_VARIABLE.search(name) and len(value) >= SHORTEST_NUMBER):
+        if name == "REDIS_PASSWORD" or _SECRET_VARIABLE.search(name):
             yield value
         elif "://" in value:
             yield from _of_url(value)
@@ -116,7 +118,7 @@ def _rules(secret: str) -> tuple[Rule, ...]:
 
 def is_ordinary(secret: str) -> bool:
     """Tell whether a secret is so short, or so ordinary a word or number, that it stands in every page anyway."""
-    if len(secret) < SHORTEST or (len(secret) < SHORTEST_NUMBER and secret.isdecimal()):
+    if len(secret) < SHORTEST or (len(secret) < SHORTEST_NUMBER and _NUMBER.fullmatch(secret)):
         return True
     return len(secret) < LONGEST_WORD and _WORD.fullmatch(secret) is not None and secret in _own_words()
 

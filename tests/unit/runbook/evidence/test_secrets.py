@@ -278,6 +278,20 @@ def test_other_secrets_of_an_environment_are_known_by_the_names_of_their_variabl
     assert secret not in redact(f"environ({{{name!r}: {value!r}}}) {secret}", secrets_of({name: value}))
 
 
+@pytest.mark.parametrize("name", ["CELERY_BROKER_PASSWORD", "DB_PASSWD", "API_KEY"])
+@pytest.mark.parametrize("secret", ["x7q!", "hunter2"])
+def test_a_short_secret_of_another_variable_is_replaced_as_that_of_redis_is(name: str, secret: str) -> None:
+    text = f"password={secret}, and {secret} alone"
+    assert redact(text, secrets_of({name: secret})) == redact(text, secrets_of({"REDIS_PASSWORD": secret}))
+    assert secret not in redact(text, secrets_of({name: secret}))
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "none", "null", "test", "0.25", "-5.0", "12:30", "    ", "2026", "PASS"])
+def test_a_variable_that_only_sounds_like_a_secret_leaves_no_gaps_in_evidence(value: str) -> None:
+    text = f'{{"value": {value}, "text": "{value} of {value}", "passed": {value}, "at": "2026-01-01T12:30:00+00:00"}}\n    0.25 s'
+    assert redact(text, secrets_of({"USE_TOKEN": value})) == text
+
+
 @pytest.mark.parametrize("name", ["SSH_AUTH_SOCK", "TOKENIZERS_PARALLELISM", "XAUTHORITY", "GIT_ASKPASS"])
 def test_variables_that_hold_no_secret_are_no_secrets(name: str) -> None:
     assert secrets_of({name: "/run/user/1000/something"}) == ()
