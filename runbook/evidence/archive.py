@@ -1,8 +1,8 @@
 """The store of all results under `runs/`: it is only ever appended to, and each entry holds the digest of the one before it.
 
-SQLite keeps it whole when a writer dies in the middle of an entry, and lets several write at once. Its triggers refuse changes, and whoever
-removes them changes digests that every later entry depends on. Who cuts the newest entries off, or rewrites the whole chain, is not found
-out here, but by whoever noted what an acceptance printed: the digest of the run's manifest.
+SQLite keeps it whole when a writer dies in the middle of a run's entries, and lets several write at once. Its triggers refuse changes, and
+whoever removes them changes digests that every later entry depends on. Who cuts the newest entries off, or rewrites the whole chain, is not
+found out here, but by whoever noted what an acceptance printed: the digest of the run's manifest.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,28 +81,23 @@ class Archive:
         Raises:
             EvidenceError: it can't be written.
         """
-        text = json.dumps(redact(content, self._secrets), ensure_ascii=False, sort_keys=True)
-        with self._opened() as connection:
-            connection.executescript(_SCHEMA)
-            connection.execute("BEGIN IMMEDIATE")  # so that nobody comes between the look at the last entry and ours
-            last = connection.execute("SELECT number, sha256 FROM entry ORDER BY number DESC LIMIT 1").fetchone()
-            number, before = (last[0] + 1, last[1]) if last else (1, "")
-            recorded_utc = datetime.now(UTC).isoformat(timespec="microseconds")
-            digest = _digest(before, number, recorded_utc, kind, run, text)
-            connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", (number, recorded_utc, kind, run, text, digest))
-            connection.execute("COMMIT")
-        return Entry(number, recorded_utc, kind, run, json.loads(text), digest)
+        return self._add(kind, run, [content])[0]
 
-    def holds(self, kind: str, run: str) -> bool:
-        """Tell whether there is an entry of this kind for this run.
+    def append_once(self, kind: str, run: str, contents: Sequence[Mapping[str, Any]]) -> list[Entry]:
+        """Add entries as `append` does, all of them or none; none if there is one of this kind for this run already.
+
+        Args:
+            kind: `run` or `acceptance`.
+            run: name of the run folder.
+            contents: of one entry each.
+
+        Returns:
+            what was added.
 
         Raises:
-            EvidenceError: the archive is damaged.
+            EvidenceError: they can't be written.
         """
-        if not self.path.exists():
-            return False
-        with self._opened() as connection:
-            return connection.execute("SELECT 1 FROM entry WHERE kind = ? AND run = ? LIMIT 1", (kind, run)).fetchone() is not None
+        return self._add(kind, run, contents, once=True)
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """Read all entries, or those of one kind, the oldest first; none where there is no archive yet.
@@ -125,6 +120,24 @@ class Archive:
             if kind in (None, its_kind):
                 found.append(Entry(number, recorded_utc, its_kind, run, json.loads(text), digest))
         return found
+
+    def _add(self, kind: str, run: str, contents: Sequence[Mapping[str, Any]], *, once: bool = False) -> list[Entry]:
+        texts = [json.dumps(redact(content, self._secrets), ensure_ascii=False, sort_keys=True) for content in contents]
+        added: list[Entry] = []
+        with self._opened() as connection:
+            connection.executescript(_SCHEMA)
+            connection.execute("BEGIN IMMEDIATE")  # so that nobody comes between the look at what is there and ours
+            if once and connection.execute("SELECT 1 FROM entry WHERE kind = ? AND run = ? LIMIT 1", (kind, run)).fetchone():
+                return []
+            last = connection.execute("SELECT number, sha256 FROM entry ORDER BY number DESC LIMIT 1").fetchone()
+            newest, before = last or (0, "")
+            for number, text in enumerate(texts, newest + 1):
+                recorded_utc = datetime.now(UTC).isoformat(timespec="microseconds")
+                before = _digest(before, number, recorded_utc, kind, run, text)
+                connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", (number, recorded_utc, kind, run, text, before))
+                added.append(Entry(number, recorded_utc, kind, run, json.loads(text), before))
+            connection.execute("COMMIT")
+        return added
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:

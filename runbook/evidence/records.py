@@ -35,9 +35,7 @@ def record(path: Path, archive: Archive) -> list[Entry]:
         contents = contents_of(folder.read_json(RESULT), manifest_sha256(path))
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{path / RESULT} is no result of this version ({error}): run it again") from error
-    if archive.holds(RUN, folder.name):
-        return []
-    return [archive.append(RUN, folder.name, content) for content in contents]
+    return archive.append_once(RUN, folder.name, contents)
 
 
 def manifest_sha256(path: Path) -> str:

@@ -5,6 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,36 @@ def test_what_was_appended_is_read_in_its_order(archive: Archive) -> None:
 def test_before_the_first_entry_there_is_nothing_and_no_file(archive: Archive) -> None:
     assert archive.entries() == []
     assert not archive.path.exists()
+
+
+def test_the_entries_of_a_run_are_added_once_all_or_none(archive: Archive) -> None:
+    """A writer that fails at its second entry leaves no first one that would keep the rest out for ever."""
+    archive.append("acceptance", "a", {})
+    with sqlite3.connect(archive.path) as connection:
+        connection.execute("CREATE TRIGGER harm BEFORE INSERT ON entry WHEN NEW.number = 3 BEGIN SELECT RAISE(ABORT, 'harmed'); END")
+    connection.close()
+    with pytest.raises(EvidenceError, match="harmed"):
+        archive.append_once("run", "a", [{"name": "kill"}, {"name": "pause"}])
+    assert archive.entries("run") == []
+    with sqlite3.connect(archive.path) as connection:
+        connection.execute("DROP TRIGGER harm")
+    connection.close()
+    added = archive.append_once("run", "a", [{"name": "kill"}, {"name": "pause"}])
+    assert archive.append_once("run", "a", [{"name": "kill"}, {"name": "pause"}]) == []
+    assert archive.entries("run") == added
+    assert [(entry.number, entry.content["name"]) for entry in added] == [(2, "kill"), (3, "pause")]
+
+
+def test_of_many_who_add_the_same_run_at_once_one_does(archive: Archive) -> None:
+    together = threading.Barrier(8)
+
+    def add(_: int) -> int:
+        together.wait(10)
+        return len(archive.append_once("run", "a", [{"name": "kill"}, {"name": "pause"}]))
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        assert sorted(pool.map(add, range(together.parties))) == [0] * 7 + [2]
+    assert len(archive.entries()) == 2
 
 
 def test_a_secret_of_the_environment_is_not_kept(archive: Archive) -> None:
