@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS entry (
     run TEXT NOT NULL,
     content TEXT NOT NULL,
     sha256 TEXT NOT NULL UNIQUE
-) STRICT;
+);
 CREATE TRIGGER IF NOT EXISTS entry_is_never_changed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
 CREATE TRIGGER IF NOT EXISTS entry_is_never_removed BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
 """

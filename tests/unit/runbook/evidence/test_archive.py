@@ -86,6 +86,15 @@ def test_of_many_who_add_the_same_run_at_once_one_does(archive: Archive) -> None
     assert len(archive.entries()) == 2
 
 
+def test_it_is_made_by_statements_that_an_sqlite_of_2021_knows(archive: Archive) -> None:
+    """RHEL 9 has 3.34, and STRICT came with 3.37."""
+    archive.append("run", "a", {})
+    with sqlite3.connect(archive.path) as connection:
+        (made,) = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'").fetchone()
+    connection.close()
+    assert made.endswith(")")
+
+
 def test_a_secret_of_the_environment_is_not_kept(archive: Archive) -> None:
     archive.append("run", "a", {"reason": "AUTH hunter2-secret was refused"})
     assert b"hunter2-secret" not in archive.path.read_bytes()
