@@ -284,6 +284,7 @@ def _write(folder: RunFolder, done: Sequence[Done], began: datetime, environ: Ma
             "target": last.target,
             "parameters": {"profile": last.profile, "seed": last.seed},
             "started_utc": began.isoformat(timespec="seconds"),
+            "finished_utc": datetime.now(UTC).isoformat(timespec="seconds"),
             "duration_s": round(sum(each.took_s for each in done), 1),
             "controls": _controls(done),
             "drills": [_data(each) for each in done],

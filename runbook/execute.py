@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -234,6 +234,7 @@ def _conclude(worker: _Worker, progress: Progress, interrupted: bool) -> Run:
     breakage = _breakage(worker, reading, interrupted)
     verdict = None if breakage else reading.verdict
     findings = reading.details.get("findings", [])
+    took_s = time.monotonic() - worker.began_s if worker.took_s is None else worker.took_s
     result: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "kind": "notebook",
@@ -244,10 +245,12 @@ def _conclude(worker: _Worker, progress: Progress, interrupted: bool) -> Run:
         "limits": notebook.limits,
         "verdict": verdict,
         "broken": breakage,
+        "interrupted": breakage == INTERRUPTED,
         "criteria": reading.data.get("criteria", {}) if verdict else {},
         "parameters": notebook.defaults | dict(worker.job.parameters),
         "started_utc": worker.started.isoformat(timespec="seconds"),
-        "duration_s": round(time.monotonic() - worker.began_s if worker.took_s is None else worker.took_s, 1),
+        "finished_utc": (worker.started + timedelta(seconds=took_s)).isoformat(timespec="seconds"),
+        "duration_s": round(took_s, 1),
         **_circumstances(worker, reading.details),
         "findings": findings,
     }

@@ -1,9 +1,8 @@
 """Turns a finished run folder into entries of the archive: what was found, when, on which target, and the digest of all its evidence."""
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,6 @@ from runbook.evidence.store import MANIFEST, RESULT, EvidenceError, RunFolder
 RUN = "run"
 # Under this name a verification is told, beside the notebooks and drills with names of their own.
 VERIFY = "verify"
-# How the reason begins for which a run is broken that its user has ended.
-_INTERRUPTED = "it was interrupted"
-# What the name of a run folder begins with.
-_STAMP = re.compile(r"(\d{8}T\d{6}Z)-")
 
 
 def record(path: Path, archive: Archive) -> list[Entry]:
@@ -68,34 +63,39 @@ def contents_of(result: Mapping[str, Any], manifest_digest: str) -> list[dict[st
 
 
 def _notebook(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    began = datetime.fromisoformat(result["started_utc"])
-    yield _part(result["notebook"], result, began, result["duration_s"], result["findings"] if result["verdict"] else ())
+    interrupted = result.get("interrupted", False)
+    yield _part(
+        result["notebook"],
+        result,
+        datetime.fromisoformat(result["started_utc"]),
+        interrupted,
+        result["findings"] if result["verdict"] else (),
+    )
 
 
 def _drills(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    began = datetime.fromisoformat(result["started_utc"])
-    for drill in result["drills"]:  # one after the other
-        yield _part(drill["name"], drill, began, drill["duration_s"], drill["findings"] if drill["verdict"] else ())
+    began, last = datetime.fromisoformat(result["started_utc"]), len(result["drills"])
+    for number, drill in enumerate(result["drills"], 1):  # one after the other, and none behind one that was interrupted
+        interrupted = result["interrupted"] and number == last
+        yield _part(drill["name"], drill, began, interrupted, drill["findings"] if drill["verdict"] else ())
         began += timedelta(seconds=drill["duration_s"])
 
 
 def _verification(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    finished = datetime.fromisoformat(result["finished_utc"])
-    stamps = [stamp[1] for run in result["runs"] if (stamp := _STAMP.match(run["run"]))]
-    began = min([datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC) for stamp in stamps], default=finished)
-    interrupted = any(run["broken"].startswith(_INTERRUPTED) for run in result["runs"])
-    yield {**_part(VERIFY, result, began, (finished - began).total_seconds(), ()), "interrupted": interrupted}
+    # One of an older version only says when it ended.
+    timed = {"started_utc": result["finished_utc"], "duration_s": 0.0, "interrupted": False, **result}
+    yield _part(VERIFY, timed, datetime.fromisoformat(timed["started_utc"]), timed["interrupted"], ())
 
 
-def _part(name: str, part: Mapping[str, Any], began: datetime, duration_s: float, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _part(name: str, part: Mapping[str, Any], began: datetime, interrupted: bool, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "name": name,
         "verdict": part["verdict"],
         "broken": part["broken"],
-        "interrupted": part["broken"].startswith(_INTERRUPTED),
+        "interrupted": interrupted,
         "started_utc": began.isoformat(timespec="seconds"),
-        "finished_utc": (began + timedelta(seconds=duration_s)).isoformat(timespec="seconds"),
-        "duration_s": duration_s,
+        "finished_utc": (began + timedelta(seconds=part["duration_s"])).isoformat(timespec="seconds"),
+        "duration_s": part["duration_s"],
         "measured": [
             {**{key: finding.get(key, "") for key in ("criterion", "claim", "verdict", "known")}, **measurement}
             for finding in findings

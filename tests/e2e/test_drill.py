@@ -111,6 +111,7 @@ class TestDone:
         assert ground.left == []
         result = ground.result()
         assert (result["verdict"], result["parameters"]) == ("PASS", {"profile": "quick", "seed": 7})
+        assert result["started_utc"] < result["finished_utc"]
         (folder,) = ground.runs.glob("*-drill")
         assert "What becomes of this Redis when something breaks?" in (folder / "index.html").read_text()
         assert (folder / "manifest.json").exists()

@@ -87,7 +87,8 @@ def test_each_notebook_that_is_interrupted_leaves_a_result(
     notebooks = [result for result in results if result["kind"] == "notebook"]
     assert [result["notebook"] for result in notebooks] == (["first", "second"] if command == ("verify",) else ["first"])
     for result in notebooks:
-        assert (result["verdict"], result["broken"]) == (None, "it was interrupted")
+        assert (result["verdict"], result["broken"], result["interrupted"]) == (None, "it was interrupted", True)
+        assert result["started_utc"] <= result["finished_utc"]
         assert (result["target"], result["parameters"]) == ("embedded", {"target": "embedded"})
         assert result["host"]["cpus"] >= 1
         assert result["versions"]["redis"]

@@ -31,12 +31,12 @@ VERIFICATION = {
     "kind": "verification",
     "verdict": "FAIL",
     "broken": "",
+    "interrupted": False,
+    "started_utc": "2026-01-02T03:04:05+00:00",
     "finished_utc": "2026-01-02T03:06:05+00:00",
+    "duration_s": 120.0,
     "criteria": [],
-    "runs": [
-        {"run": "20260102T030500Z-latency-benchmark", "broken": ""},
-        {"run": "20260102T030405Z-2-setup", "broken": ""},
-    ],
+    "runs": [{"run": "20260102T030400Z-setup", "broken": ""}],
     **CIRCUMSTANCES,
 }
 DRILLS = {
@@ -88,23 +88,30 @@ def test_a_notebook_is_kept_with_every_number_and_the_claim_for_which_it_was_mea
 
 def test_a_broken_run_is_kept_without_a_verdict_and_without_numbers_and_says_whether_its_user_ended_it() -> None:
     broken = {**NOTEBOOK, "verdict": None, "target": None, "parameters": {"target": "compose"}}
-    (interrupted,) = contents_of({**broken, "broken": "it was interrupted"}, "")
+    (interrupted,) = contents_of({**broken, "broken": "it was interrupted", "interrupted": True}, "")
     assert (interrupted["verdict"], interrupted["interrupted"], interrupted["measured"]) == (None, True, [])
     assert interrupted["target"] == "compose"  # as it was asked for: a run that broke early could not say it
     (crashed,) = contents_of({**broken, "broken": "code cell 1 of 3 raised ValueError"}, "")
     assert (crashed["broken"], crashed["interrupted"]) == ("code cell 1 of 3 raised ValueError", False)
 
 
-def test_a_verification_began_with_the_first_of_its_runs() -> None:
+def test_a_verification_is_kept_with_the_times_that_it_says() -> None:
     (content,) = contents_of(VERIFICATION, "")
     assert (content["kind"], content["name"], content["measured"]) == ("verification", "verify", [])
     assert (content["started_utc"], content["duration_s"]) == ("2026-01-02T03:04:05+00:00", 120.0)
     assert content["finished_utc"] == VERIFICATION["finished_utc"]
 
 
-def test_a_verification_of_which_a_run_was_interrupted_was_interrupted() -> None:
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_a_verification_says_itself_whether_it_was_interrupted(interrupted: bool) -> None:
     runs = [{"run": "a-setup", "broken": "it was interrupted"}]
-    assert contents_of({**VERIFICATION, "runs": runs}, "")[0]["interrupted"]
+    assert contents_of({**VERIFICATION, "interrupted": interrupted, "runs": runs}, "")[0]["interrupted"] is interrupted
+
+
+def test_a_verification_of_an_older_version_is_kept_as_of_its_end() -> None:
+    old = {name: value for name, value in VERIFICATION.items() if name not in ("interrupted", "started_utc", "duration_s")}
+    (content,) = contents_of(old, "")
+    assert (content["started_utc"], content["duration_s"], content["interrupted"]) == (VERIFICATION["finished_utc"], 0.0, False)
 
 
 def test_each_drill_is_an_entry_of_its_own_and_began_when_the_one_before_had_ended() -> None:

@@ -129,6 +129,7 @@ def test_it_refuses(result: dict[str, Any], path: str, value: object) -> None:
     ("path", "value"),
     [
         ("limits", "a power cut"),
+        ("interrupted", False),
         ("finished_utc", "2026-01-01T00:00:12+00:00"),
         ("configuration", {"server": {}, "client": {"pool_size": "10"}}),
         ("image", None),
