@@ -55,11 +55,12 @@ def contents_of(result: Mapping[str, Any], manifest_digest: str) -> list[dict[st
     parts = {"notebook": _notebook, "verification": _verification, "drills": _drills}[result["kind"]]
     common = {
         "target": result["target"] or result.get("parameters", {}).get("target"),
+        "parameters": dict(result.get("parameters", {})),
         "engine": result["engine"],
         "host": result["host"],
         "manifest_sha256": manifest_digest,
     }
-    return [{"kind": result["kind"].removesuffix("s"), **part, **common} for part in parts(result)]
+    return [{"kind": result["kind"].removesuffix("s"), **common, **part} for part in parts(result)]
 
 
 def _notebook(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -77,7 +78,8 @@ def _drills(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     began, last = datetime.fromisoformat(result["started_utc"]), len(result["drills"])
     for number, drill in enumerate(result["drills"], 1):  # one after the other, and none behind one that was interrupted
         interrupted = result["interrupted"] and number == last
-        yield _part(drill["name"], drill, began, interrupted, drill["findings"] if drill["verdict"] else ())
+        told = {"parameters": {**result["parameters"], "times": drill["times"]}}
+        yield {**_part(drill["name"], drill, began, interrupted, drill["findings"] if drill["verdict"] else ()), **told}
         began += timedelta(seconds=drill["duration_s"])
 
 

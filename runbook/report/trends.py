@@ -15,6 +15,8 @@ from runbook.report.history import OF_ENGINE, OF_HOST
 _PLACE = {"host": OF_HOST, "engine": OF_ENGINE}
 # More marks could not be told apart in a small picture.
 MOST_POINTS = 100
+# Which parameters make no other series of it: chance is to be levelled out, and the target is told by itself.
+_LEFT_OUT = ("seed", "target")
 KNOWN = "known failure of the server"
 _LIMIT = re.compile(r"[<>≤≥=] *(-?[\d,]*\.?\d+) *(\D*)")
 
@@ -50,6 +52,7 @@ class Series:
         claim: for which it was measured.
         measured: what.
         unit: of the number; empty for a count.
+        parameters: of the runs, but for their seeds, in words; empty if they had none, or were recorded before these were kept.
         points: the oldest first.
     """
 
@@ -58,6 +61,7 @@ class Series:
     claim: str
     measured: str
     unit: str
+    parameters: str
     points: tuple[Point, ...]
 
     @property
@@ -72,17 +76,19 @@ class Series:
 
 
 def series_of(entries: Iterable[Entry]) -> list[Series]:
-    """Gather each number that was held against a threshold, apart for each target and claim, in the order in which they first appeared.
+    """Gather each number that was held against a threshold, apart for each target, claim and parameters, as they first appeared.
 
     Of each, the newest `MOST_POINTS` are kept.
     """
-    found: dict[tuple[str, str, str, str, str], list[Point]] = {}
+    found: dict[tuple[str, str, str, str, str, str], list[Point]] = {}
     for entry in entries:
         content = entry.content
         where = repr([(content[side] or {}).get(name) for side, names in _PLACE.items() for name in names])
+        given = content.get("parameters", {})
+        parameters = ", ".join(f"{name}={given[name]}" for name in sorted(given) if name not in _LEFT_OUT)
         for each in content["measured"]:
             if each["threshold"] and isinstance(each["value"], int | float):
-                key = (content["name"], content["target"] or "", each["claim"], each["name"], each["unit"])
+                key = (content["name"], content["target"] or "", each["claim"], each["name"], each["unit"], parameters)
                 verdict = KNOWN if is_known(each) else each["verdict"]
                 when = datetime.fromisoformat(content["started_utc"])
                 found.setdefault(key, []).append(Point(when, entry.run, each["value"], each["threshold"], verdict, where))
@@ -102,7 +108,8 @@ def told(series: Series) -> str:
     """Tell in a sentence how a number developed, for those who can't see its picture."""
     points, values = series.points, [point.value for point in series.points]
     verdicts = ", ".join(f"{count} × {verdict}" for verdict, count in Counter(point.verdict for point in points).items())
-    runs = f"{len(points)} runs from {_day(points[0])} to {_day(points[-1])}"
+    given = f", with {series.parameters}" if series.parameters else ""
+    runs = f"{len(points)} runs from {_day(points[0])} to {_day(points[-1])}{given}"
     return (
         f"{series.measured} of {series.name} in {runs}: between {number(min(values), series.unit)} and {number(max(values), series.unit)}, "
         f"in the last run {number(values[-1], series.unit)}, held against {points[-1].threshold}; {verdicts}."

@@ -21,7 +21,7 @@ NOTEBOOK = {
     "notebook": "persistence-drill",
     "verdict": "FAIL",
     "broken": "",
-    "parameters": {},
+    "parameters": {"writers": 4, "seed": 7},
     "started_utc": "2026-01-02T03:04:05+00:00",
     "duration_s": 23.4,
     "findings": [FINDING],
@@ -46,9 +46,10 @@ DRILLS = {
     "interrupted": True,
     "started_utc": "2026-01-02T03:04:05+00:00",
     "duration_s": 15.0,
+    "parameters": {"profile": "quick", "seed": 7},
     "drills": [
-        {"name": "kill", "verdict": "FAIL", "broken": "", "duration_s": 10.0, "findings": [FINDING]},
-        {"name": "pause", "verdict": None, "broken": "it was interrupted", "duration_s": 5.0, "findings": []},
+        {"name": "kill", "verdict": "FAIL", "broken": "", "times": 3, "duration_s": 10.0, "findings": [FINDING]},
+        {"name": "pause", "verdict": None, "broken": "it was interrupted", "times": 1, "duration_s": 5.0, "findings": []},
     ],
     **CIRCUMSTANCES,
 }
@@ -79,6 +80,7 @@ def test_a_notebook_is_kept_with_every_number_and_the_claim_for_which_it_was_mea
         "started_utc": "2026-01-02T03:04:05+00:00",
         "finished_utc": "2026-01-02T03:04:28+00:00",
         "duration_s": 23.4,
+        "parameters": {"writers": 4, "seed": 7},
         "engine": ENGINE,
         "host": {"cpus": 2},
         "measured": [{**claim, **LOST}, {**claim, **WINDOW}],
@@ -122,6 +124,7 @@ def test_each_drill_is_an_entry_of_its_own_and_began_when_the_one_before_had_end
     ]
     assert kill["finished_utc"] == pause["started_utc"] == "2026-01-02T03:04:15+00:00"
     assert [len(each["measured"]) for each in (kill, pause)] == [2, 0]
+    assert kill["parameters"] == {"profile": "quick", "seed": 7, "times": 3}
 
 
 def test_the_entries_bear_the_runs_name_and_the_digest_of_its_manifest(tmp_path: Path, archive: Archive) -> None:

@@ -27,9 +27,18 @@ def test_runs_on_several_hosts_are_told() -> None:
     assert "measured on 2 hosts or versions" in page
 
 
+def test_the_parameters_of_runs_are_told_where_they_part_a_number() -> None:
+    runs = [(1, 0.3, 200), (2, 0.6, 200), (3, 0.3, 20000), (4, 0.3, 20000)]
+    page = history_page([entry(number, measured(value), parameters={"rate_per_s": rate}) for number, value, rate in runs])
+    assert "; rate_per_s=200</small>" in page
+    assert "to 2026-03-01, with rate_per_s=200: between" in page
+    assert "<small>rate_per_s=20000</small>" in page
+
+
 def test_hostile_text_stays_text_and_nothing_is_fetched() -> None:
     bad = measured(0.3, f"< 1 {HOSTILE}", HOSTILE, HOSTILE, claim=HOSTILE)
-    page = history_page([entry(1, bad, run=HOSTILE), entry(2, {**bad, "value": 2}, verdict=None, broken=HOSTILE, target=HOSTILE)])
+    where = {"target": HOSTILE, "parameters": {HOSTILE: HOSTILE}}
+    page = history_page([entry(1, bad, run=HOSTILE, **where), entry(2, {**bad, "value": 2}, verdict=None, broken=HOSTILE, **where)])
     assert "<script" not in page
     assert not re.search("https?:", page)
 

@@ -24,6 +24,12 @@ class TestSeries:
         numbers = (measured(0.3), measured(0.3, claim="Another"), measured(0.3, unit="s"))
         assert len(series_of([entry(1, *numbers), entry(2, *numbers, target="compose")])) == 6
 
+    def test_runs_with_other_parameters_are_kept_apart_but_not_those_with_another_seed(self) -> None:
+        given = [{"seed": 1, "rate_per_s": 200}, {"rate_per_s": 200, "seed": 2}, {"rate_per_s": 20000, "seed": 1}]
+        entries = [entry(number, measured(0.3), parameters=each) for number, each in enumerate(given)]
+        found = series_of([*entries, entry(3, measured(0.3))])  # the last one is of before they were kept
+        assert [(each.parameters, len(each.points)) for each in found] == [("rate_per_s=200", 2), ("rate_per_s=20000", 1), ("", 1)]
+
     @pytest.mark.parametrize("left_out", [measured(0.3, threshold=""), measured("0.1 to 0.3"), measured(None)])
     def test_what_is_no_number_or_was_held_against_nothing_has_no_trend(self, left_out: dict[str, object]) -> None:
         assert series_of([entry(1, left_out)]) == []
