@@ -11,6 +11,7 @@ from markupsafe import Markup
 from runbook.evidence.criteria import BY_WORD, CRITERIA, OF_CONTAINERS
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import CONTROL, Verdict, is_known
+from runbook.report.drilled import drills_sentence
 from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
 from runbook.report.narrative import narrative
@@ -52,7 +53,7 @@ def render(path: Path, into: Path) -> None:
     result = folder.read_json(RESULT)
     try:
         if result["kind"] == "drills":
-            page = fill("drills.html.j2", result=result)
+            page = fill("drills.html.j2", result=result, sentence=drills_sentence(result))
         elif result["kind"] == "verification":
             page = _verification(path, result)
         else:

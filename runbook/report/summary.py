@@ -5,6 +5,7 @@ from typing import Any
 
 from runbook.evidence.verdict import Measurement, Verdict
 from runbook.report.cases import Case, cases_of
+from runbook.report.drilled import drills_sentence
 from runbook.report.markdown import escaped, table
 from runbook.report.measured import MISSING, measured_text
 from runbook.report.sentence import sentence
@@ -21,27 +22,20 @@ def summary(result: Mapping[str, Any]) -> str:
         result: of a verification, of a notebook or of drills, as its `result.json` holds it.
     """
     cases = cases_of(result)
-    lines = [escaped(_first(result, cases), most=5000), ""]
+    lines = [escaped(_first(result), most=5000), ""]
     for block in (_headlines(result), _against(result), _decided(cases), _broken(cases), _open(result, cases), _known(cases)):
         lines += [*block, ""] if block else []
     return _bounded(lines, _circumstances(result))
 
 
-def _first(result: Mapping[str, Any], cases: Sequence[Case]) -> str:
-    if result["kind"] == "verification":
-        return sentence(result)
-    if result["kind"] == "notebook":
-        return f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}."
-    passed = sum(case.verdict is Verdict.PASS for case in cases)
-    parts = [f"{result['verdict']}: {passed} of {len(cases)} drills pass"]
-    for word, said in (("FAIL", "failed"), ("INCONCLUSIVE", "could not be decided here"), ("BROKEN", "broken")):
-        if names := ", ".join(case.name for case in cases if case.word == word):
-            parts.append(f"{said}: {names}")
-    controls, known = result["controls"], sum(len(case.known) for case in cases)
-    parts += [f"{controls['failed_as_they_must']} of {controls['of']} negative controls failed as they must"] if controls["of"] else []
-    parts += [f"{known} known failures of the server itself were shown"] if known else []
-    parts += ["it was interrupted, and drills behind the last one were not done"] if result["interrupted"] else []
-    return f"{'; '.join(parts)}."
+def _first(result: Mapping[str, Any]) -> str:
+    match result["kind"]:
+        case "verification":
+            return sentence(result)
+        case "drills":
+            return drills_sentence(result)
+        case _:
+            return f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}."
 
 
 def _headlines(result: Mapping[str, Any]) -> list[str]:
