@@ -29,6 +29,7 @@ from runbook.targets import TARGETS, Embedded, TargetError, open_target
 from runbook.targets.binary import find_server
 from runbook.targets.docker import Docker
 from runbook.targets.project import PROJECT_VARIABLE
+from runbook.whole_number import whole_number
 
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -369,14 +370,6 @@ def _positive(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_count.__name__ = "whole number from 1"
 _positive.__name__ = "number of seconds above 0"  # argparse names the type in its message
 
 
@@ -406,9 +399,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", bench_command, executes=False)
     bench.add_argument("subject", choices=["client", "engine", "history"], help="what is measured")
     bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
-    bench.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds of each contestant (default: 5)")
+    bench.add_argument("--rounds", type=whole_number, default=5, metavar="N", help="rounds of each contestant (default: 5)")
     bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
-    bench.add_argument("--records", type=_count, default=10_000_000, metavar="N", help="records of the history (default: 10,000,000)")
+    bench.add_argument("--records", type=whole_number, default=10_000_000, metavar="N", help="records of the history (default: 10,000,000)")
     load = command("load", load_command, executes=False)
     load.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     cli_load.add_arguments(load)

@@ -17,6 +17,7 @@ from runbook.evidence.store import PAGE, write_atomically
 from runbook.notebooks import UsageError
 from runbook.report.measured import measured_text
 from runbook.targets import TARGETS
+from runbook.whole_number import whole_number
 
 # A plan that was read longer ago than this has to be read again.
 CONFIRMATION_S = 15 * 60
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, performs: bool) -> None:
     parser.add_argument("--all", action="store_true", help="every drill that there is")
     parser.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     parser.add_argument("--profile", default=QUICK, choices=PROFILES, help="how thorough: all in under 4 minutes, or as often as it takes")
-    parser.add_argument("--times", type=_count, metavar="N", help="how often the fault happens (default: what the profile says)")
+    parser.add_argument("--times", type=whole_number, metavar="N", help="how often the fault happens (default: what the profile says)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything that is chosen by chance (default: 1)")
     if performs:
         parser.add_argument("--confirm", metavar="TOKEN", help="what `runbook plan` printed; needed on a target that is not embedded")
@@ -151,13 +152,3 @@ def _check_confirmation(state: Path, orders: Sequence[Order], token: str | None)
 
 def _described(orders: Sequence[Order]) -> list[list[object]]:
     return [[order.drill.name, order.target, order.profile, order.effective_times] for order in orders]
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_count.__name__ = "whole number from 1"

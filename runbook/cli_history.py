@@ -12,6 +12,7 @@ from runbook.notebooks import UsageError, list_notebooks
 from runbook.report.history import as_csv, as_json, as_text
 from runbook.report.latest import LATEST, newest_verification, write_latest
 from runbook.report.scorecard import Scorecard
+from runbook.whole_number import whole_number
 
 _STANDARD_OUTPUT = "-"
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser, targets: Sequence[str]) -> No
     """Declare the options of `history`."""
     parser.add_argument("name", nargs="*", metavar="NAME", help="of notebooks or drills, or `verify` (default: all)")
     parser.add_argument("--target", choices=targets, help="only what ran on it")
-    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N runs")
+    parser.add_argument("--last", type=whole_number, metavar="N", help="only the newest N runs")
     parser.add_argument("--csv", metavar="FILE", help="write a row for each measurement there; - prints it instead of the table")
     parser.add_argument("--json", metavar="FILE", help="write the entries of the archive there; - prints them instead of the table")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page with the trends there")
@@ -119,13 +120,3 @@ def _write(path: Path, text: str, option: str) -> None:
         write_atomically(path, text.encode())
     except OSError as error:
         raise EvidenceError(f"{path} can't be written ({error.strerror}): name another file with --{option}") from error
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-_count.__name__ = "whole number from 1"  # argparse names the type in its message

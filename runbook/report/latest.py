@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from runbook.evidence.acceptance import ACCEPTANCE
 from runbook.evidence.archive import Archive, Entry
 from runbook.evidence.records import RUN
-from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder, write_atomically
+from runbook.evidence.store import JUNIT, METRICS, PAGE, RESULT, SUMMARY, EvidenceError, RunFolder, write_atomically
 from runbook.report.history import BROKEN, verdict_text
 from runbook.report.rendering import fill
 from runbook.report.scorecard import FRESH_DAYS, RECENT, Row, Scorecard, age_text, finished, scorecard_of
@@ -18,7 +19,7 @@ from runbook.report.sentence import look, sentence
 
 LATEST = "latest"
 # What is copied of the newest verification, and under which name.
-COPIES = {PAGE: "acceptance.html", "junit.xml": "junit.xml", "summary.md": "summary.md", "metrics.prom": "metrics.prom", RESULT: RESULT}
+COPIES = {PAGE: "acceptance.html", JUNIT: JUNIT, SUMMARY: SUMMARY, METRICS: METRICS, RESULT: RESULT}
 
 
 def write_latest(runs: Path, archive: Archive, catalogue: Mapping[str, Sequence[str]]) -> Scorecard:
@@ -43,7 +44,7 @@ def write_latest(runs: Path, archive: Archive, catalogue: Mapping[str, Sequence[
                     write_atomically(folder / copy, (verification / name).read_bytes())
                 else:  # it would be of an older one
                     (folder / copy).unlink(missing_ok=True)
-            acceptance = next((entry for entry in reversed(entries) if entry.kind == "acceptance"), None)
+            acceptance = next((entry for entry in reversed(entries) if entry.kind == ACCEPTANCE), None)
             write_atomically(folder / PAGE, _page(card, verification, acceptance).encode())
     except OSError as error:
         raise EvidenceError(f"{runs / LATEST} can't be written ({error.strerror}): move away what is in its place") from error

@@ -71,19 +71,7 @@ def _subjects(result: Mapping[str, Any], cases: Iterable[Case]) -> list[Case]:
         case "drills":
             return [Case("drills", "drill", "", verdict, broken, duration_s=took_s), *cases]
         case "verification":
-            runs = [
-                Case(
-                    "notebook",
-                    run["notebook"],
-                    "",
-                    Verdict(run["verdict"]) if run["verdict"] else None,
-                    run["broken"],
-                    (),
-                    run["duration_s"],
-                )
-                for run in result["runs"]
-            ]
-            return [Case("verification", "verify", "", verdict, broken, duration_s=took_s), *runs]
+            return [Case("verification", "verify", "", verdict, broken, duration_s=took_s), *map(notebook_case, result["runs"])]
         case _:
             return [notebook_case(result)]
 
