@@ -59,7 +59,8 @@ def chromium() -> str:
         pytest.skip(f"there is no Chromium to look at the pages with: {error}")
 
 
-@pytest.fixture(scope="session")
+# Not for longer: while it is open, its event loop runs in this thread, and no other test could start one of its own.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=os.geteuid() != 0)
