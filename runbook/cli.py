@@ -18,7 +18,7 @@ from runbook.coverage import coverage_finding
 from runbook.drilling import Done
 from runbook.drills.undo import UndoError
 from runbook.evidence.archive import Archive
-from runbook.evidence.store import NOTEBOOK, PAGE, EvidenceError, write_atomically
+from runbook.evidence.store import MANIFEST, NOTEBOOK, PAGE, RESULT, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.load.sockets import LoadError
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, ConfigError, TargetError, EvidenceError, LoadError, UndoError) as error:
         print(f"runbook: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except BrokenPipeError:  # whoever read what we print wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try once more at its end
+        return EXIT_BROKEN
     except KeyboardInterrupt:
         print("runbook: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -297,13 +300,15 @@ def _run_folder(run: str, runs: Path, environ: Mapping[str, str]) -> Path:
     if run == LATEST or Path(run).absolute() == (runs / LATEST).absolute():
         return cli_history.latest_run(runs, environ)
     path = Path(run) if Path(run).is_dir() else runs / run
-    if not path.is_dir():
-        raise UsageError(f"there is no run {run}; {runs} holds {', '.join(_newest(runs)) or 'none'}")
+    if not run.strip() or not path.is_dir():
+        raise UsageError(f"there is no run {run or 'without a name'}; {runs} holds {', '.join(_newest(runs)) or 'none'}")
+    if not any((path / name).exists() for name in (RESULT, MANIFEST)):
+        raise UsageError(f"{path} is not the folder of a run: it holds neither {RESULT} nor {MANIFEST}")
     return path
 
 
 def _baseline(options: argparse.Namespace, environ: Mapping[str, str]) -> Path | None:
-    if not options.against:
+    if options.against is None:
         return None
     named = None if options.against == cli_evidence.ACCEPTED else _run_folder(options.against, options.runs, environ)
     return cli_evidence.baseline_of(named, options.target, options.runs, environ)
@@ -331,6 +336,8 @@ def _check_ground(target: str, environ: Mapping[str, str]) -> None:
         find_server(environ)
     elif target != "remote":
         Docker.find(environ)
+    elif not (environ.get("REDIS_HOST") or environ.get("REDIS_URL")):
+        raise UsageError("the target remote is somebody's server: name it with REDIS_HOST or REDIS_URL in the environment")
 
 
 def _check_history(options: argparse.Namespace, environ: Mapping[str, str]) -> None:

@@ -65,6 +65,8 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     result = read_verification(path)
     found = inspect(path, archive)
     found.raise_if_altered()
+    if result["broken"]:  # nothing could ever be worse than it, so it would serve no later verification either
+        raise UsageError(f"{found.run} did not come to its end ({result['broken']}), so there is nothing to accept: verify again")
     open_questions = [*([] if is_ready(result) else [sentence(result)]), *(f"Not checked: {text}." for text in found.unknown)]
     if open_questions and not despite:
         raise UsageError(f"{found.run}: {' '.join(open_questions)} Who accepts it all the same says why, with --despite REASON")
@@ -80,7 +82,7 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     print(f"digest: {found.digest}")
     print(
         "Note the digest where this machine can't reach, such as in the e-mail that tells of the acceptance. Whether anything was altered "
-        f"since tells\n    runbook integrity {found.run} --digest {found.digest}"
+        f"since tells\n    runbook integrity {found.run if options.runs == Path('runs') else path} --digest {found.digest}"
     )
 
 

@@ -17,11 +17,13 @@ class Accepted(NamedTuple):
         run: name of its folder.
         by: who accepted it.
         accepted_utc: when, in ISO format.
+        despite: why, although something spoke against it; empty if nothing did.
     """
 
     run: str
     by: str
     accepted_utc: str
+    despite: str = ""
 
 
 def last_accepted(archive: Archive, runs: Path, target: str) -> Accepted | None:
@@ -41,7 +43,7 @@ def last_accepted(archive: Archive, runs: Path, target: str) -> Accepted | None:
     entry = newest_acceptance(archive, target)
     if entry is None or not (runs / entry.run).is_dir():
         return None
-    return Accepted(entry.run, entry.content["by"], entry.recorded_utc)
+    return Accepted(entry.run, entry.content["by"], entry.recorded_utc, entry.content["despite"])
 
 
 def newest_acceptance(archive: Archive, target: str) -> Entry | None:

@@ -58,7 +58,8 @@ def newest_verification(runs: Path, entries: Sequence[Entry]) -> Path | None:
         runs: folder of the evidence.
         entries: of runs, the oldest first.
     """
-    verifications = sorted((entry for entry in entries if entry.content["kind"] == "verification"), key=finished)
+    whole = (entry for entry in entries if entry.content["kind"] == "verification" and not entry.content["interrupted"])
+    verifications = sorted(whole, key=finished)
     folders = (runs / entry.run for entry in reversed(verifications))
     return next((folder for folder in folders if (folder / RESULT).exists()), None)
 

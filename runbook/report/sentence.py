@@ -30,7 +30,8 @@ def sentence(result: Mapping[str, Any]) -> str:
     criteria = result["criteria"]
     by_verdict = {verdict: [each for each in criteria if each["verdict"] == verdict] for verdict in (*Verdict, None)}
     failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
-    passed = f"{len(by_verdict[Verdict.PASS])} of {len(criteria)} criteria pass"
+    examinable = [each for each in criteria if each["id"] != BY_WORD]
+    passed = f"{len(by_verdict[Verdict.PASS])} of {len(examinable)} criteria pass"
     # Whoever accepts decides this one, so it can't be what keeps him from it.
     unexamined = [each for each in unexamined if each["id"] != BY_WORD]
     against = [f"{_ids(failed)} {'fails' if len(failed) == 1 else 'fail'}"] if failed else []
@@ -44,7 +45,7 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."
     if unexamined:
         return f"Not accepted yet: {passed} and none fails, but {missing}."
-    return f"{READY}: {passed}; {BY_WORD} is the word of whoever accepts it, with `runbook accept`."
+    return f"{READY}: {passed}; {BY_WORD}, the last one, is the word of whoever accepts it, with `runbook accept`."
 
 
 def _is_worse(result: Mapping[str, Any]) -> bool:

@@ -216,6 +216,16 @@ def test_the_scorecard_that_tells_of_it_lies_with_the_run(runs, passed, command,
     assert not (tmp_path / "others").exists()
 
 
+@pytest.mark.parametrize("despite", [(), ("--despite", "a test")])
+def test_what_did_not_come_to_its_end_is_no_baseline_for_anybody(runs, passed, command, despite):
+    RunFolder(passed, {}).write_json("result.json", {**result_of(passed), "broken": "it was interrupted"})
+    RunFolder(passed, {}).write_manifest()
+    (runs / "history.sqlite3").unlink()
+    done = command("accept", passed.name, "--by", "Ada", *despite)
+    assert done.returncode == 2
+    assert "did not come to its end (it was interrupted), so there is nothing to accept: verify again" in done.stderr
+
+
 def test_altered_evidence_is_not_accepted(runs, passed, command):
     (passed / "result.json").write_text((passed / "result.json").read_text().replace("PASS", "FAIL"))
     done = command("accept", passed.name, "--by", "Ada")

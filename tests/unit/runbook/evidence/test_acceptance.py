@@ -22,7 +22,7 @@ def test_the_newest_acceptance_of_the_same_target_counts(archive: Archive, tmp_p
     _accept(archive, "b")
     entry = _accept(archive, "a", by="Bo")
     _accept(archive, "c", target="compose")
-    assert last_accepted(archive, tmp_path, "embedded") == ("a", "Bo", entry.recorded_utc)
+    assert last_accepted(archive, tmp_path, "embedded") == ("a", "Bo", entry.recorded_utc, "")
 
 
 def test_before_any_acceptance_there_is_none(archive: Archive, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_accepting_an_older_one_again_makes_it_the_newest(archive: Archive, tmp_
     for run in ("a", "b"):
         _accept(archive, run)
     entry = _accept(archive, "a")
-    assert last_accepted(archive, tmp_path, "embedded") == ("a", "Ada", entry.recorded_utc)
+    assert last_accepted(archive, tmp_path, "embedded") == ("a", "Ada", entry.recorded_utc, "")
 
 
 def test_an_acceptance_of_another_target_in_between_makes_no_difference(archive: Archive) -> None:

@@ -95,6 +95,14 @@ def test_a_verification_that_can_not_be_read_is_said_and_no_reason_to_have_no_sc
     assert "What a-verify found can't be read any more" in html.unescape(written(tmp_path)["index.html"])
 
 
+def test_a_verification_that_was_interrupted_takes_no_place(tmp_path: Path, archive: Archive) -> None:
+    path = add_verification(archive, "a-verify")
+    add_run(archive, "b-verify", kind="verification", day="2026-03-02", interrupted=True)
+    (tmp_path / "b-verify").mkdir()
+    (tmp_path / "b-verify" / "result.json").write_text("{}")
+    assert newest_verification(tmp_path, archive.entries()) == path
+
+
 def test_a_verification_whose_folder_was_removed_is_not_the_newest(tmp_path: Path, archive: Archive) -> None:
     path = add_verification(archive, "a-verify")
     add_run(archive, "b-verify", kind="verification", day="2026-03-02")

@@ -21,14 +21,14 @@ def _result(
 
 
 def test_one_criterion_that_fails_is_not_accepted_and_is_named() -> None:
-    assert sentence(_result("FAIL", "PASS", "FAIL", "PASS")) == "Not accepted: AC-2 fails. 2 of 4 criteria pass."
+    assert sentence(_result("FAIL", "PASS", "FAIL", "PASS")) == "Not accepted: AC-2 fails. 2 of 3 criteria pass."
 
 
 def test_each_kind_of_trouble_is_named() -> None:
     text = sentence(_result("FAIL", "PASS", "FAIL", "FAIL", "INCONCLUSIVE", None, broken="setup did not come to a verdict"))
     assert text == (
         "Not accepted: AC-2, AC-3 fail; AC-4 could not be decided; setup did not come to a verdict. "
-        "1 of 6 criteria pass, and 1 was not examined on the target embedded: AC-5."
+        "1 of 5 criteria pass, and 1 was not examined on the target embedded: AC-5."
     )
 
 
@@ -39,13 +39,15 @@ def test_it_does_not_speak_of_what_there_was_none_of(word: str) -> None:
 
 def test_all_that_can_be_examined_passes() -> None:
     text = sentence(_result("PASS", "PASS", "PASS"))
-    assert text == "Ready to be accepted: 2 of 3 criteria pass; D-3 is the word of whoever accepts it, with `runbook accept`."
+    assert (
+        text == "Ready to be accepted: 2 of 2 criteria pass; D-3, the last one, is the word of whoever accepts it, with `runbook accept`."
+    )
 
 
 def test_what_was_not_examined_keeps_it_from_being_accepted() -> None:
     """A page on which nothing fails must not be taken for the acceptance of the whole story."""
     text = sentence(_result("PASS", "PASS", None, None, target="remote"))
-    assert text == "Not accepted yet: 1 of 4 criteria pass and none fails, but 2 were not examined on the target remote: AC-2, AC-3."
+    assert text == "Not accepted yet: 1 of 3 criteria pass and none fails, but 2 were not examined on the target remote: AC-2, AC-3."
 
 
 def test_what_is_undecided_is_no_acceptance() -> None:
