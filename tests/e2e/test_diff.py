@@ -155,7 +155,7 @@ def write_load(path, text):
         (lambda path: (path / "load-0.json.gz").write_bytes(b"no gzip"), "load-0.json.gz is damaged"),
         (lambda path: write_load(path, "{"), "load-0.json.gz is damaged"),
         (lambda path: write_load(path, json.dumps({"format": 99})), "it is of format 99"),
-        (lambda path: (path / RESULT).unlink(), "holds no result.json"),
+        (lambda path: (path / RESULT).unlink(), "is not the folder of a run"),
         (lambda path: (path / RESULT).write_text("{"), "result.json is damaged"),
         (lambda path: (path / RESULT).write_text("[]"), "is no result of this version"),
         (lambda path: (path / RESULT).write_text('{"kind": "notebook", "notebook": "n"}'), "is no result of this version"),

@@ -399,7 +399,7 @@ def test_unavailable_says_since_when_whatever_was_asked(server: Embedded, proxy:
         ((first,), (second,)) = outages
         assert first < second
 
-    run(main, server, port=proxy.port, deadline_s=0.1)
+    run(main, server, port=proxy.port, deadline_s=0.3)
 
 
 BUSY = "local from = redis.call('TIME')[1]; repeat until redis.call('TIME')[1] - from >= 2"
