@@ -392,14 +392,16 @@ def test_unavailable_says_since_when_whatever_was_asked(server: Embedded, proxy:
             with refused(proxy):
                 for kind, use in kinds.items():
                     error, _ = await ended(functools.partial(use, client))
-                    assert (kind, type(error), "away since 20" in str(error)) == (kind, Unavailable, True)
+                    assert (kind, type(error)) == (kind, Unavailable)
+                    # Refused, it is "away since"; on a host that stalls past the deadline it is "no reply, after the server went away at".
+                    assert error.since.isoformat(timespec="milliseconds") in str(error)
                     sinces.add(error.since)
             with cachelib.deadline(LONG_S):
                 await client.ping()
         ((first,), (second,)) = outages
         assert first < second
 
-    run(main, server, port=proxy.port, deadline_s=0.3)
+    run(main, server, port=proxy.port, deadline_s=0.1)
 
 
 BUSY = "local from = redis.call('TIME')[1]; repeat until redis.call('TIME')[1] - from >= 2"
