@@ -15,6 +15,7 @@ from runbook.evidence import CRITERIA, EvidenceError
 from runbook.evidence.notebook import VERDICT_MIME
 from runbook.evidence.store import JUNIT, MANIFEST, METRICS, NOTEBOOK, PAGE, RESULT, SUMMARY
 from runbook.report.page import write_page
+from tests.unit.runbook.report.results import drills
 
 Json = dict[str, Any]
 
@@ -447,35 +448,10 @@ class TestUnusableEvidence:
         assert (tmp_path / PAGE).read_text() == "the old page"
 
 
-def _drills() -> Json:
-    known = {**_finding("FAIL", "1 of 1 loaded"), "claim": "Redis notices a changed byte", "known": "it checks no value"}
-    drill = {"question": "Does it?", "promise": "It does", "faults": ["a flipped byte"], "times": 3, "duration_s": 1.5}
-    return {
-        "schema_version": 1,
-        "kind": "drills",
-        "run": "20260101T000000Z-drill",
-        "verdict": "FAIL",
-        "broken": "pause",
-        "interrupted": False,
-        "target": "embedded",
-        "parameters": {"profile": "quick", "seed": 7},
-        "started_utc": "2026-01-01T00:00:00+00:00",
-        "duration_s": 12.34,
-        "controls": {"failed_as_they_must": 3, "of": 4},
-        "drills": [
-            {**drill, "name": "stop", "verdict": "PASS", "broken": "", "known": 0, "findings": [_finding("PASS")]},
-            {**drill, "name": "kill", "verdict": "FAIL", "broken": "", "known": 0, "findings": [_finding("FAIL", "7 lost, first 0:7")]},
-            {**drill, "name": "aof-damage", "verdict": "INCONCLUSIVE", "broken": "", "known": 1, "findings": [known]},
-            {**drill, "name": "pause", "verdict": None, "broken": "the watchdog ended it after 2 s", "known": 0, "findings": []},
-        ],
-        **CIRCUMSTANCES,
-    }
-
-
 class TestDrills:
     @pytest.fixture
     def page(self, tmp_path: Path) -> str:
-        (tmp_path / RESULT).write_text(json.dumps(_drills()))
+        (tmp_path / RESULT).write_text(json.dumps(drills()))
         write_page(tmp_path)
         return (tmp_path / PAGE).read_text()
 
