@@ -186,9 +186,10 @@ def accept_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     """Record that somebody accepts a verification, with the digest of all its evidence."""
     path = _run_folder(options.run, options.runs, environ)
     cli_evidence.accept_command(path, options, environ)
-    if path.resolve().parent != options.runs.resolve():
-        options.runs = path.resolve().parent  # the acceptance went into the history there
-    cli_history.record_runs([], options, environ)  # the scorecard tells who accepted what
+    # The scorecard tells who accepted what; that went into the history where the run lies, which need not be where the others do.
+    there = path.resolve().parent
+    runs = options.runs if there == options.runs.resolve() else there
+    cli_history.write_scorecard(runs, options, Archive(runs, environ))
     return EXIT_PASS
 
 

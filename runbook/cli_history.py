@@ -61,7 +61,7 @@ def record_runs(paths: Sequence[Path], options: argparse.Namespace, environ: Map
     archive = Archive(options.runs, environ)
     for path in paths:
         record(path, archive)
-    _write_scorecard(options, archive)
+    write_scorecard(options.runs, options, archive)
 
 
 def scorecard_command(options: argparse.Namespace, environ: Mapping[str, str]) -> Scorecard:
@@ -71,7 +71,7 @@ def scorecard_command(options: argparse.Namespace, environ: Mapping[str, str]) -
         EvidenceError: the archive is damaged, or the page can't be written.
     """
     archive = Archive(options.runs, environ)
-    card = _write_scorecard(options, archive)
+    card = write_scorecard(options.runs, options, archive)
     print()
     print(card.text())
     return card
@@ -90,10 +90,20 @@ def latest_run(runs: Path, environ: Mapping[str, str]) -> Path:
     return newest
 
 
-def _write_scorecard(options: argparse.Namespace, archive: Archive) -> Scorecard:
+def write_scorecard(runs: Path, options: argparse.Namespace, archive: Archive) -> Scorecard:
+    """Write the scorecard of a folder of runs anew.
+
+    Args:
+        runs: the folder.
+        options: of the command, which say where the notebooks are.
+        archive: of those runs.
+
+    Raises:
+        EvidenceError: the archive is damaged, or the page can't be written.
+    """
     catalogue = {"notebook": [notebook.name for notebook in list_notebooks(options.notebooks)], "drill": list(DRILLS)}
-    card = write_latest(options.runs, archive, catalogue)
-    print(f"scorecard: {options.runs / LATEST / PAGE}")
+    card = write_latest(runs, archive, catalogue)
+    print(f"scorecard: {runs / LATEST / PAGE}")
     return card
 
 
