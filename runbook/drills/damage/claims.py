@@ -122,10 +122,10 @@ _SEEN = "seen of Redis 7.0.15 and Valkey 9.1.2"
 CLAIMS = (
     Claim("Control: an undamaged copy loads with the digest of what was written, and our checks accuse nothing", (Kind.NOTHING,), _accused),
     Claim("An increment that was cut off loads what is whole, and nothing else", (Kind.CUT,), _not_what_is_whole),
-    Claim("Damage to the framing of commands is refused", (Kind.FRAMING, Kind.LENGTH), _served),
+    Claim("Damage to the framing of commands keeps the server from starting", (Kind.FRAMING, Kind.LENGTH), _served),
     Claim("A tail of zeros is refused, or what is whole before it loads, and nothing else", (Kind.ZEROS,), _served_otherwise),
     Claim(
-        "A damaged base, a missing file and a manifest that can't be read are refused",
+        "A damaged base, a missing file and a manifest that can't be read keep the server from starting",
         (Kind.BASE, Kind.NO_BASE, Kind.NO_INCREMENT, Kind.GARBAGE, Kind.EMPTY),
         _served,
     ),

@@ -75,7 +75,7 @@ def _table(claim: Claim, tried: Sequence[Outcome], written: Held) -> list[Measur
 
 def _deed(outcome: Outcome, written: Held) -> str:
     if outcome.held is None:
-        return "refused"
+        return "crashed" if outcome.crashed else "refused"
     if outcome.held.values == written.values:
         return "loaded all"
     return "loaded other data" if outcome.held.values else "started empty"

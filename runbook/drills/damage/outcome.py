@@ -23,8 +23,9 @@ class Outcome:
         kind: what was damaged.
         name: where exactly.
         whole: what stands before the damage, or the server can know of.
-        held: what the server held when it served; None if it refused to start.
-        said: what it said when it refused.
+        held: what the server held when it served; None if it refused to start, or crashed.
+        said: what it said when it refused, or before it crashed.
+        crashed: whether it crashed over the files instead of refusing them.
         accused: what our check of the manifest found before the start.
         checked: what the server's own tool said; None if there is none.
         repaired: what a server held after the repair; None if it refused, or if nothing was repaired.
@@ -36,6 +37,7 @@ class Outcome:
     whole: Values
     held: Held | None
     said: str = ""
+    crashed: bool = False
     accused: tuple[str, ...] = ()
     checked: Report | None = None
     repaired: Held | None = None
@@ -45,7 +47,7 @@ class Outcome:
 def difference(held: Held | None, wanted: Values) -> str:
     """Tell how the values that a server holds differ from those that it should hold."""
     if held is None:
-        return "the server refused to start"
+        return "the server did not start"
     missing, foreign, other = differing(held.values, wanted)
     counts = {"missing": missing, "that should not be there": foreign, "of another value": other}
     told = [f"{len(keys)} {what}, first {min(keys).decode(errors='replace')}" for what, keys in counts.items() if keys]

@@ -6,10 +6,10 @@ import pytest
 
 from cachelib import Client, connect
 from runbook.drills.aof_damage import try_case, write_original
-from runbook.drills.damage.cases import Kind, cases
+from runbook.drills.damage.cases import Case, Kind, cases
 from runbook.drills.damage.check_aof import find_check_aof
 from runbook.drills.damage.judging import judge_outcomes
-from runbook.drills.damage.manifest import problems_of_set
+from runbook.drills.damage.manifest import DIRECTORY, problems_of_set
 from runbook.drills.damage.outcome import Held
 from runbook.drills.drill import Ground
 from runbook.drills.faults.files import digest_of_files
@@ -42,6 +42,24 @@ def test_no_kind_of_damage_passes_our_checks_unseen(ground: Ground) -> None:
     assert sum(finding.is_known for finding in findings) == 4
     assert digest_of_files(original.folder) == before
     assert {path.name for path in ground.folder.iterdir()} <= {"original", "redis-check-aof", "valkey-check-aof", "state"}
+
+
+def test_a_server_that_crashes_over_a_damaged_base_has_not_started_on_other_data(ground: Ground) -> None:
+    original = write_original(ground)
+    base = next((original.folder / DIRECTORY).glob("*.base.rdb")).name
+
+    def make_two_keys_one(folder: Path) -> None:
+        path = folder / DIRECTORY / base
+        path.write_bytes(path.read_bytes().replace(b"runbook:aof:0141", b"runbook:aof:0140"))
+
+    case = Case(Kind.BASE, "a key twice", make_two_keys_one, units=None)
+    outcome = try_case(ground, original, case, tool=None)
+    assert outcome.crashed
+    assert outcome.said.startswith("RDB has duplicated key")  # Valkey does not name it
+    findings = judge_outcomes([outcome], Held(original.written, original.digest), has_tool=False)
+    assert all(finding.verdict is not Verdict.FAIL for finding in findings)
+    told = next(measured for finding in findings for measured in finding.measured if measured.name == Kind.BASE)
+    assert told.value == f"crashed 1 (“{outcome.said}”); accused by nobody"
 
 
 def test_a_server_starts_on_a_copy_of_the_data_that_it_is_given(engine: Embedded, client: Client, tmp_path: Path) -> None:
