@@ -67,8 +67,12 @@ def change_all_during_a_rewrite(project: Compose, client: redis.Redis, keys: int
 
 def signal_rewrite(project: Compose, number: signal.Signals) -> None:
     """Send a signal to the process that rewrites the file."""
-    processes = project.docker.run("top", project.container.name, "-eo", "pid,args").splitlines()
-    (pid,) = [line.split()[0] for line in processes if "redis-aof-rewrite" in line]
+    pids: list[str] = []
+    until_s = time.monotonic() + 10
+    while not pids and time.monotonic() < until_s:  # just forked, it has its parent's name yet
+        processes = project.docker.run("top", project.container.name, "-eo", "pid,args").splitlines()
+        pids = [line.split()[0] for line in processes if "redis-aof-rewrite" in line]
+    (pid,) = pids
     project.container.signal(number, int(pid))
 
 
