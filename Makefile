@@ -14,11 +14,12 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
-# The notebooks run apart from the coverage measurement, which would slow what they measure. All else shares the cores;
-# those that mostly wait come first.
+# The notebooks run apart from the coverage measurement, which would slow what they measure: side by side as in a verification,
+# then alone those that measure. All else shares the cores; those that mostly wait come first.
 test: .venv/developer lint ## run lint and every test
 	@rm -f coverage.json
-	$(BIN)/python -m pytest -q --nbval --timeout=300 notebooks
+	$(BIN)/python -m pytest -q --nbval --timeout=300 -m 'not measures' -n 3 --dist loadfile notebooks
+	$(BIN)/python -m pytest -q --nbval --timeout=300 -m measures notebooks
 	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/browser tests/notebooks tests/unit
 	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 	@$(BIN)/coverage json -q -o .coverage.report.json && $(BIN)/python -m runbook.coverage .coverage.report.json

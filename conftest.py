@@ -1,4 +1,7 @@
-"""Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error."""
+"""Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error.
+
+Marks the notebooks that measure, too, which run alone.
+"""
 
 import functools
 import os
@@ -16,6 +19,16 @@ REQUIRE_VARIABLE = "RUNBOOK_REQUIRE_ENGINE"
 COMPOSE_TESTS = Path(__file__).parent / "tests" / "compose"
 
 left_out: set[str] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "measures: a cell of a notebook that measures, beside which nothing else may run")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.suffix == ".ipynb" and read_notebook(item.path).pace == "measures":
+            item.add_marker("measures")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
