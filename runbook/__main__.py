@@ -1,7 +1,19 @@
-"""`python -m runbook`."""
+"""The command, and `python -m runbook`."""
 
 import sys
 
-from runbook.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; an interruption while it is loaded is one like any other."""
+    try:
+        # Not at the top: loading takes a good part of a second, in which a user may press Ctrl-C.
+        from runbook import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        print("runbook: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
