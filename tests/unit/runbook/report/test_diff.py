@@ -76,6 +76,7 @@ def test_a_slow_down_of_61_percent_is_always_caught():
 
 
 @pytest.mark.no_cover
+@pytest.mark.timeout(600)  # so many bootstraps take half a minute, and several on shared cores
 def test_the_same_distribution_is_not_called_changed_in_200_pairs():
     small = functools.partial(offered, slices=20, calls=lambda number: 55)  # just enough for p99
     false = [change.sentence for seed in range(200) for change in diff(small(seed), small(f"other {seed}")).changes]
