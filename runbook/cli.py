@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import json
+import operator
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,14 +61,17 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def exit_status(runs: Sequence[Run], beside: Sequence[Verdict] = ()) -> int:
+def exit_status(
+    runs: Sequence[Run], beside: Sequence[Verdict] = (), weigh: Callable[[Run], Verdict | None] = operator.attrgetter("verdict")
+) -> int:
     """Turn runs into an exit status: a FAIL outweighs a broken run, which outweighs INCONCLUSIVE, which outweighs PASS.
 
     Args:
         runs: what was executed.
         beside: what else was found, such as by holding them against an earlier verification.
+        weigh: returns what a run weighs; None if it is broken.
     """
-    verdicts = [run.verdict for run in runs]
+    verdicts = [weigh(run) for run in runs]
     if any(run.interrupted for run in runs):
         return EXIT_INTERRUPTED
     if Verdict.FAIL in (*verdicts, *beside):
@@ -132,7 +136,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     _render([folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / folder.name / PAGE}")
-    return _recorded([*paths, folder.path], exit_status(runs, beside), options, environ)
+    return _recorded([*paths, folder.path], exit_status(runs, beside, verification.weight_of), options, environ)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from runbook.evidence.acceptance import Accepted
-from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.criteria import BEYOND_STORY, CRITERIA
 from runbook.evidence.environment import CIRCUMSTANCES
 from runbook.evidence.headline import headlines
 from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
-from runbook.evidence.verdict import Finding, Verdict, combine, decided, is_known
+from runbook.evidence.verdict import Finding, Verdict, combine, decided, is_known, weight_in_story
 from runbook.execute import Run
 from runbook.report.sentence import sentence
 from runbook.stopping import INTERRUPTED
@@ -50,7 +50,7 @@ def conclude(
     broken = [run.notebook.name for run in runs if run.verdict is None]
     left_out = [name for name in ordered if name not in {run.notebook.name for run in runs}]
     interrupted = bool(left_out) or any(run.interrupted for run in runs)
-    verdicts = [Verdict.INCONCLUSIVE if run.verdict is None else run.verdict for run in runs]
+    verdicts = [weight_of(run) or Verdict.INCONCLUSIVE for run in runs]
     verdicts += [tested.verdict] if tested else []
     verdicts += [Verdict.INCONCLUSIVE] if interrupted else []
     troubles = [f"{', '.join(broken)} did not come to a verdict"] if broken else []
@@ -70,7 +70,7 @@ def conclude(
             "started_utc": started.isoformat(timespec="seconds"),
             "finished_utc": finished.isoformat(timespec="seconds"),
             "duration_s": round((finished - started).total_seconds(), 1),
-            "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in CRITERIA.items()],
+            "criteria": [_criterion(name, text, [*results, *by_tests]) for name, text in (CRITERIA | BEYOND_STORY).items()],
             "headlines": headlines(results, before),
             "baseline": baseline._asdict() if baseline else None,
             "runs": [
@@ -86,6 +86,11 @@ def conclude(
         },
     )
     return verified
+
+
+def weight_of(run: Run) -> Verdict | None:
+    """Return what a run weighs in a verification; None if it did not come to a verdict."""
+    return run.verdict and weight_in_story(run.verdict, run.folder.read_json(RESULT)["findings"])
 
 
 def criteria_text(verified: RunFolder) -> str:

@@ -27,6 +27,7 @@ from runbook.load import History
 from runbook.load.placement import Placement, placed
 from runbook.targets import Target
 
+CRITERION = "C-1"
 START_TIMEOUT_S = 30.0
 # Fewer rounds may pass, but a single stall of the host would decide that they fail.
 FEWEST_ROUNDS = 5
@@ -37,7 +38,6 @@ class Comparison:
     """Two contestants in one kind of work.
 
     Attributes:
-        criterion: which line of the acceptance list it belongs to.
         ours: contestant that is judged, as `<work>/<client>`.
         theirs: that it is held against.
         at_least: ratio of their rates that must be reached.
@@ -45,7 +45,6 @@ class Comparison:
         p99_below_ms: what the 99th percentile must stay below at full speed; None for no limit.
     """
 
-    criterion: str
     ours: str
     theirs: str
     at_least: float
@@ -61,10 +60,10 @@ class Comparison:
 
 
 COMPARISONS = (
-    Comparison("AC-5", "one caller/cachelib", "one caller/redis-py", 1.4, together=True),
-    Comparison("P-1", "100 threads/cachelib", "100 threads/redis-py", 2.0, p99_below_ms=20.0),
-    Comparison("P-1", "100 tasks/cachelib", "100 tasks/redis.asyncio", 8.0, p99_below_ms=1.0),
-    Comparison("P-1", "10,000 tasks/cachelib", "100 tasks/cachelib", 0.8),
+    Comparison("one caller/cachelib", "one caller/redis-py", 1.4, together=True),
+    Comparison("100 threads/cachelib", "100 threads/redis-py", 2.0, p99_below_ms=20.0),
+    Comparison("100 tasks/cachelib", "100 tasks/redis.asyncio", 8.0, p99_below_ms=1.0),
+    Comparison("10,000 tasks/cachelib", "100 tasks/cachelib", 0.8),
 )
 # Shown beside them where they are installed; not judged.
 OTHERS = ("one caller/redis-benchmark", "100 tasks/coredis", "100 tasks/valkey-glide", "100 tasks/redis-benchmark")
@@ -177,7 +176,7 @@ def compare(
 
 
 def _refused(reason: str) -> Result:
-    findings = [Finding(comparison.criterion, comparison.claim, Verdict.INCONCLUSIVE, reason) for comparison in COMPARISONS]
+    findings = [Finding(CRITERION, comparison.claim, Verdict.INCONCLUSIVE, reason) for comparison in COMPARISONS]
     return Result("not placed", {}, {}, tuple(findings))
 
 
@@ -198,7 +197,7 @@ def judge_speed(result: Result) -> tuple[Finding, ...]:
         return Verdict.PASS, "", measured
 
     claim = f"Importing the client takes at most {MOST_IMPORT_RATIO:g} × as long as importing redis-py"
-    return (*findings, judge("AC-5", claim, lightness))
+    return (*findings, judge(CRITERION, claim, lightness))
 
 
 def judge_percentiles(result: Result) -> tuple[Finding, ...]:
@@ -216,7 +215,7 @@ def judge_percentiles(result: Result) -> tuple[Finding, ...]:
                 return Verdict.INCONCLUSIVE, f"the rounds disagree, from {values[0]:.2f} to {values[-1]:.2f} ms", measured
             return Verdict.FAIL, f"no round was below it, the best {values[0]:.2f} ms", measured
 
-        return judge(comparison.criterion, f"{comparison.ours.replace('/', ' through ')}: p99 below {below_ms:g} ms at full speed", below)
+        return judge(CRITERION, f"{comparison.ours.replace('/', ' through ')}: p99 below {below_ms:g} ms at full speed", below)
 
     return tuple(judge_one(pair, pair.p99_below_ms) for pair in COMPARISONS if pair.p99_below_ms is not None)
 
@@ -266,7 +265,7 @@ def _judge_pair(result: Result, comparison: Comparison) -> Finding:
             return Verdict.INCONCLUSIVE, f"the rounds disagree, from {ratios[0]:.2f} to {ratios[-1]:.2f} ×: take more rounds", measured
         return Verdict.FAIL, f"no round reached it, the best {ratios[-1]:.2f} ×", measured
 
-    return judge(comparison.criterion, comparison.claim, compare_rates)
+    return judge(CRITERION, comparison.claim, compare_rates)
 
 
 def _words(placement: Placement) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runbook.evidence.criteria import BEYOND_STORY
+
 # How the claim of a negative control begins: that a failure is seen where there must be one.
 CONTROL = "Control: "
 
@@ -87,6 +89,19 @@ def decided(findings: Iterable[Mapping[str, Any]]) -> Verdict | None:
     """
     verdicts = [Verdict(finding["verdict"]) for finding in findings if not is_known(finding)]
     return combine(verdicts) if verdicts else None
+
+
+def weight_in_story(verdict: Verdict, findings: Iterable[Mapping[str, Any]]) -> Verdict:
+    """Return what a notebook's verdict says about the story: what is open only beyond it leaves the story to the other findings.
+
+    Args:
+        verdict: of the notebook.
+        findings: of the notebook, as they were read back.
+    """
+    if verdict is not Verdict.INCONCLUSIVE:
+        return verdict
+    of_story = (each for each in findings if each["criterion"] not in BEYOND_STORY or each["verdict"] != Verdict.INCONCLUSIVE)
+    return decided(of_story) or verdict
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.criteria import BEYOND_STORY, CRITERIA
 from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known
 
 Json = Mapping[str, Any]
@@ -23,6 +23,7 @@ class Case:
         broken: why it did not come to a verdict; empty if it did.
         findings: as they stand in the result.
         duration_s: how long it took, in seconds; None if that can't be told of it alone.
+        weighs: whether the run's verdict depends on it; on what is open beyond the story, that of a verification does not.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Case:
     broken: str = ""
     findings: Sequence[Json] = ()
     duration_s: float | None = None
+    weighs: bool = True
 
     @property
     def word(self) -> str:
@@ -63,7 +65,7 @@ def cases_of(result: Json) -> list[Case]:
                 for each in result["drills"]
             ]
         case "verification":
-            criteria = [Case("criterion", each["id"], each["text"], _verdict(each), "", each["findings"]) for each in result["criteria"]]
+            criteria = [_of_verification(each) for each in result["criteria"]]
             uncarried = [notebook_case(run) for run in result["runs"] if not _is_carried(run, criteria)]
             return [*criteria, *uncarried, *_interruption(result), *_comparison(result)]
         case _:
@@ -84,9 +86,14 @@ def _verdict(each: Json) -> Verdict | None:
     return Verdict(each["verdict"]) if each["verdict"] else None
 
 
+def _of_verification(criterion: Json) -> Case:
+    weighs = criterion["id"] not in BEYOND_STORY or criterion["verdict"] != Verdict.INCONCLUSIVE
+    return Case("criterion", criterion["id"], criterion["text"], _verdict(criterion), "", criterion["findings"], weighs=weighs)
+
+
 def _criterion(name: str, findings: Iterable[Json]) -> Case:
     found = [finding for finding in findings if finding["criterion"] == name]
-    return Case("criterion", name, CRITERIA.get(name, ""), decided(found), "", found)
+    return Case("criterion", name, (CRITERIA | BEYOND_STORY).get(name, ""), decided(found), "", found)
 
 
 def _is_carried(run: Json, criteria: Iterable[Case]) -> bool:

@@ -56,6 +56,8 @@ def _testcase(case: Case, target: str) -> ET.Element:
         testcase.append(_element("error", case.broken, message=case.broken, type="BROKEN"))
     elif case.verdict is None:
         testcase.append(_element("skipped", message=f"not examined on the target {target}"))
+    elif not case.weighs:
+        testcase.append(_element("skipped", message="it could not be decided, and the story does not ask for it"))
     elif case.verdict is not Verdict.PASS:
         reasons = [finding["reason"] or finding["claim"] for finding in case.deciding]
         message = "; ".join(dict.fromkeys(reasons)) or "nothing that was found decides it"

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from runbook.evidence.criteria import BY_WORD, CRITERIA, OF_CONTAINERS
+from runbook.evidence.criteria import BEYOND_STORY, BY_WORD, CRITERIA, OF_CONTAINERS
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import CONTROL, Verdict, is_known
 from runbook.report.drilled import drills_sentence
@@ -89,7 +89,7 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
 
 def _linked(said: str) -> Markup:
     """Let each criterion that a sentence names lead to its line."""
-    names = "|".join(map(re.escape, CRITERIA))
+    names = "|".join(map(re.escape, CRITERIA | BEYOND_STORY))
     return Markup(re.sub(rf"\b({names})\b", r'<a href="#\1">\1</a>', str(inline(said))))  # noqa: S704 - escaped by `inline`
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook.evidence.acceptance import read_verification
+from runbook.evidence.criteria import BEYOND_STORY
 from runbook.evidence.store import RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict, combine, is_known
 from runbook.report.diff import Diff, compare
@@ -149,7 +150,7 @@ def _shifts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Shi
     now = {each["id"]: each for each in after["criteria"]}
     for name in [*then, *(name for name in now if name not in then)]:
         was, is_now = (_verdict(side.get(name)) for side in (then, now))
-        if was is not is_now:
+        if was is not is_now and (name not in BEYOND_STORY or {was, is_now} == {Verdict.PASS, Verdict.FAIL}):
             yield Shift(name, (now.get(name) or then[name])["text"], was, is_now, _reason(now.get(name), is_now))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.evidence.criteria import BY_WORD
+from runbook.evidence.criteria import BEYOND_STORY, BY_WORD
 from runbook.evidence.verdict import Verdict
 
 READY = "Ready to be accepted"
@@ -27,9 +27,11 @@ def sentence(result: Mapping[str, Any]) -> str:
     Args:
         result: of a verification; what was not examined is never counted as passed, and said.
     """
-    criteria = result["criteria"]
+    criteria = [each for each in result["criteria"] if each["id"] not in BEYOND_STORY]
+    beyond = [each for each in result["criteria"] if each["id"] in BEYOND_STORY]
     by_verdict = {verdict: [each for each in criteria if each["verdict"] == verdict] for verdict in (*Verdict, None)}
     failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
+    failed += [each for each in beyond if each["verdict"] == Verdict.FAIL]
     examinable = [each for each in criteria if each["id"] != BY_WORD]
     passed = f"{len(by_verdict[Verdict.PASS])} of {len(examinable)} criteria pass"
     # Whoever accepts decides this one, so it can't be what keeps him from it.
@@ -40,6 +42,8 @@ def sentence(result: Mapping[str, Any]) -> str:
     against += [f"against {result['against']['run']}: {result['against']['headline']}"] if _is_worse(result) else []
     if result["verdict"] != Verdict.PASS and not against:
         against = [f"a notebook says {result['verdict']} of what is no criterion"]
+    left_open = [each for each in beyond if each["verdict"] == Verdict.INCONCLUSIVE]
+    passed += f" (beyond the story, {_ids(left_open)} could not be decided)" if left_open else ""
     missing = f"{_count(len(unexamined))} not examined on the target {result['target']}: {_ids(unexamined)}"
     if against:
         return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."

@@ -1,33 +1,40 @@
 """What a verification makes of its notebooks' findings; a documented failure of the server itself is told, and weighs nothing."""
 
+import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runbook.cli import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, exit_status
 from runbook.evidence import RunFolder, Verdict
 from runbook.evidence.store import RESULT
 from runbook.execute import Run
 from runbook.notebooks import FOLDER, find_notebook
 from runbook.report.cases import cases_of
+from runbook.report.junit import junit
 from runbook.report.sentence import sentence
-from runbook.verification import conclude, criteria_text, findings_text
+from runbook.verification import conclude, criteria_text, findings_text, weight_of
 
 KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
 OURS = {"claim": "We notice it", "verdict": "PASS", "reason": "", "known": ""}
 LOST = {"claim": "Nothing is lost", "verdict": "FAIL", "reason": "7 writes lost", "known": ""}
 
 
-def _verified(tmp_path: Path, *findings: dict[str, Any]) -> RunFolder:
+def _verified(tmp_path: Path, *findings: dict[str, Any], verdict: Verdict = Verdict.PASS) -> RunFolder:
+    return _concluded(tmp_path, *findings, verdict=verdict)[1]
+
+
+def _concluded(tmp_path: Path, *findings: dict[str, Any], verdict: Verdict) -> tuple[Run, RunFolder]:
     folder = RunFolder.create(tmp_path, "persistence-drill", {})
     found = [{"criterion": "I-4", "measured": [], **finding} for finding in findings]
     names = ("title", "question", "limits", "broken", "engine", "host", "versions")
-    result = {"run": folder.name, "notebook": "persistence-drill", "verdict": "PASS", "duration_s": 1.0, "findings": found}
+    result = {"run": folder.name, "notebook": "persistence-drill", "verdict": verdict, "duration_s": 1.0, "findings": found}
     folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
     folder.write_manifest()
-    run = Run(find_notebook("persistence-drill", FOLDER), folder, Verdict.PASS, "", {"I-4": Verdict.PASS}, False)
-    return conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=[run.notebook.name])
+    run = Run(find_notebook("persistence-drill", FOLDER), folder, verdict, "", {"I-4": verdict}, False)
+    return run, conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=[run.notebook.name])
 
 
 def _verdict_on(verified: RunFolder, criterion: str) -> str | None:
@@ -67,3 +74,37 @@ def test_a_verification_that_was_interrupted_can_not_be_accepted(tmp_path: Path)
     assert result["verdict"] == "INCONCLUSIVE"
     assert sentence(result).startswith("Not accepted: it was interrupted, and client-benchmark had not begun.")
     assert [case.name for case in cases_of(result) if case.broken] == ["verify"]
+
+
+@pytest.mark.parametrize(
+    ("beyond", "of_story", "notebook", "weight"),
+    [
+        ("INCONCLUSIVE", "PASS", "INCONCLUSIVE", "PASS"),
+        ("INCONCLUSIVE", "INCONCLUSIVE", "INCONCLUSIVE", "INCONCLUSIVE"),
+        ("INCONCLUSIVE", "FAIL", "FAIL", "FAIL"),
+        ("FAIL", "PASS", "FAIL", "FAIL"),
+        ("FAIL", "INCONCLUSIVE", "FAIL", "FAIL"),
+        ("PASS", "PASS", "PASS", "PASS"),
+    ],
+)
+def test_what_is_open_beyond_the_story_keeps_nobody_from_accepting_it_but_a_failure_does(
+    tmp_path: Path, beyond: str, of_story: str, notebook: str, weight: str
+) -> None:
+    findings = [{**OURS, "criterion": "C-1", "verdict": beyond}, {**OURS, "verdict": of_story}]
+    run, verified = _concluded(tmp_path, *findings, verdict=Verdict(notebook))
+    result = verified.read_json(RESULT)
+    assert result["verdict"] == weight
+    assert _verdict_on(verified, "C-1") == beyond, "it is told as it was found"
+    statuses = {"PASS": EXIT_PASS, "FAIL": EXIT_FAIL, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
+    assert exit_status([run], weigh=weight_of) == statuses[weight]
+    assert exit_status([run]) == statuses[notebook], "a notebook alone says all that it says"
+    assert ("C-1 fails" in sentence(result)) == (beyond == "FAIL")
+    assert ("beyond the story, C-1 could not be decided" in sentence(result)) == (beyond == "INCONCLUSIVE")
+    cases = ET.fromstring(junit(result)).iter("testcase")
+    (case,) = (case for case in cases if str(case.get("name")).startswith("C-1"))
+    assert [child.tag for child in case][:1] == {"PASS": ["system-out"], "FAIL": ["failure"], "INCONCLUSIVE": ["skipped"]}[beyond]
+
+
+def test_a_notebook_that_says_nothing_of_the_story_still_weighs(tmp_path: Path) -> None:
+    beyond = {**OURS, "criterion": "C-1", "verdict": "INCONCLUSIVE"}
+    assert _verified(tmp_path, beyond, verdict=Verdict.INCONCLUSIVE).read_json(RESULT)["verdict"] == "INCONCLUSIVE"

@@ -1,6 +1,7 @@
 """The acceptance list is the story's."""
 
 from runbook.evidence import CRITERIA
+from runbook.evidence.criteria import BEYOND_STORY
 
 STORY = [
     *("AC-1", "AC-2", "AC-3", "AC-4", "AC-5", "AC-6", "AC-7", "AC-8"),
@@ -18,3 +19,8 @@ def test_the_criteria_are_those_of_the_story_in_its_order() -> None:
 def test_each_criterion_has_a_text_of_its_own() -> None:
     assert all(CRITERIA.values())
     assert len(set(CRITERIA.values())) == len(CRITERIA)
+
+
+def test_what_is_beyond_the_story_has_other_ids_and_says_so() -> None:
+    assert not BEYOND_STORY.keys() & CRITERIA.keys()
+    assert all(text.startswith("Beyond the story: ") for text in BEYOND_STORY.values())

@@ -61,6 +61,12 @@ def test_what_is_as_it_was_is_no_regression(verdict: Verdict | None, tmp_path: P
     assert found.headline == "PASS: no criterion worse; no load was offered to compare"
 
 
+@pytest.mark.parametrize("after", [PASS, FAIL, INCONCLUSIVE, None])
+def test_beyond_the_story_only_what_passed_and_fails_is_a_regression(after: Verdict | None, tmp_path: Path) -> None:
+    before, now = (_verification(tmp_path, name, **{"C-1": verdict}) for name, verdict in (("a", PASS), ("b", after)))
+    assert regress(before.path, now.path).verdict is (FAIL if after is FAIL else PASS)
+
+
 def test_why_it_is_worse_is_said_and_nothing_that_the_server_is_known_for(tmp_path: Path) -> None:
     lost = {"verdict": "FAIL", "reason": "7 writes lost"}
     stalled = {"verdict": "INCONCLUSIVE", "reason": "the host stalled"}
