@@ -123,7 +123,11 @@ CLAIMS = (
     Claim("Control: an undamaged copy loads with the digest of what was written, and our checks accuse nothing", (Kind.NOTHING,), _accused),
     Claim("An increment that was cut off loads what is whole, and nothing else", (Kind.CUT,), _not_what_is_whole),
     Claim("Damage to the framing of commands keeps the server from starting", (Kind.FRAMING, Kind.LENGTH), _served),
-    Claim("A tail of zeros is refused, or what is whole before it loads, and nothing else", (Kind.ZEROS,), _served_otherwise),
+    Claim(
+        "A tail of zeros keeps the server from starting, or what is whole before it loads, and nothing else",
+        (Kind.ZEROS,),
+        _served_otherwise,
+    ),
     Claim(
         "A damaged base, a missing file and a manifest that can't be read keep the server from starting",
         (Kind.BASE, Kind.NO_BASE, Kind.NO_INCREMENT, Kind.GARBAGE, Kind.EMPTY),
@@ -142,7 +146,7 @@ CLAIMS = (
         is_known=_one_value_changed,
     ),
     Claim(
-        "The server itself refuses to start on files that its manifest does not name",
+        "The server itself does not start on files that its manifest does not name",
         (Kind.NO_MANIFEST, Kind.SHORT),
         _started_on_other_data,
         known=f"{_SEEN}: where the manifest names nothing, `aofOpenIfNeededOnServerStart` makes new files",

@@ -61,14 +61,15 @@ def _table(claim: Claim, tried: Sequence[Outcome], written: Held) -> list[Measur
     for kind in claim.kinds if claim.text == TOLD else ():
         of_kind = [outcome for outcome in tried if outcome.kind is kind]
         did = Counter(_deed(outcome, written) for outcome in of_kind)
+        said = {_deed(outcome, written): f" (“{outcome.said}”)" for outcome in reversed(of_kind) if outcome.said}
         accusers = {
             "our check of the manifest": sum(bool(outcome.accused) for outcome in of_kind),
             "our digest": sum(outcome.held is not None and outcome.held.digest != written.digest for outcome in of_kind),
             "redis-check-aof": sum(bool(outcome.checked and outcome.checked.status) for outcome in of_kind),
         }
         told = ", ".join(f"{who} {count}" for who, count in accusers.items() if count)
-        said = next((f" (“{outcome.said}”)" for outcome in of_kind if outcome.said), "")
-        text = f"{', '.join(f'{what} {count}' for what, count in did.items())}{said}; accused by {told or 'nobody'}"
+        deeds = ", ".join(f"{what} {count}{said.get(what, '')}" for what, count in did.items())
+        text = f"{deeds}; accused by {told or 'nobody'}"
         rows.append(Measurement(kind, text, samples=len(of_kind)))
     return rows
 

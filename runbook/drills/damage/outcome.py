@@ -28,7 +28,7 @@ class Outcome:
         crashed: whether it crashed over the files instead of refusing them.
         accused: what our check of the manifest found before the start.
         checked: what the server's own tool said; None if there is none.
-        repaired: what a server held after the repair; None if it refused, or if nothing was repaired.
+        repaired: what a server held after the repair; None if it did not start, or if nothing was repaired.
         doubts: why the damage is not proven.
     """
 

@@ -1,5 +1,6 @@
 """Damaged append-only files before real servers: what each of them does, and that our checks tell."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from runbook.drills.drill import Ground
 from runbook.drills.faults.files import digest_of_files
 from runbook.drills.undo import UndoLog
 from runbook.evidence import Verdict
-from runbook.targets import Embedded
+from runbook.targets import Embedded, NotServing
 from runbook.targets.binary import find_server
 
 FLAGS = ("--appendonly", "yes")
@@ -60,6 +61,17 @@ def test_a_server_that_crashes_over_a_damaged_base_has_not_started_on_other_data
     assert all(finding.verdict is not Verdict.FAIL for finding in findings)
     told = next(measured for finding in findings for measured in finding.measured if measured.name == Kind.BASE)
     assert told.value == f"crashed 1 (“{outcome.said}”); accused by nobody"
+
+
+@pytest.mark.parametrize("says", ["", "1:M now # Server initialized\n1:M now # Cannot allocate memory"])
+def test_a_crash_that_is_not_over_the_files_says_nothing_of_them(says: str, ground: Ground, tmp_path: Path) -> None:
+    program = tmp_path / "server"
+    program.write_text(f"#!/bin/sh\necho '{says}'; kill -SEGV $$\n")
+    program.chmod(0o755)
+    original = write_original(ground)
+    crashing = dataclasses.replace(ground, environ={"REDIS_SERVER": str(program)})
+    with pytest.raises(NotServing, match="status -11"):
+        try_case(crashing, original, Case(Kind.NOTHING, "an undamaged copy", lambda folder: None, units=None), tool=None)
 
 
 def test_a_server_starts_on_a_copy_of_the_data_that_it_is_given(engine: Embedded, client: Client, tmp_path: Path) -> None:

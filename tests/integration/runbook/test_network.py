@@ -452,8 +452,9 @@ def test_flapping_port_is_closed_and_opened_in_turn(proxy: Proxy, client: Any, e
         states.append(works())
         return sum(one != next_one for one, next_one in itertools.pairwise(states)) >= times
 
-    with flapping(proxy, up_s=0.05, down_s=0.05) as impact:
+    with flapping(proxy, up_s=0.2, down_s=0.05) as impact:
         assert eventually(lambda: has_turned(4))
+    assert states[0], "it is open first"
     assert impact.connections >= 2
     assert impact.refused >= 2
     assert impact.doubts == ()
