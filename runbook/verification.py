@@ -78,6 +78,7 @@ def conclude(
                     **{
                         name: result[name] for name in ("run", "notebook", "title", "question", "limits", "verdict", "broken", "duration_s")
                     },
+                    "weight": weight_of(run),
                     "manifest_sha256": manifest_sha256(run.folder.path),
                 }
                 for run, result in zip(runs, results, strict=True)

@@ -146,9 +146,9 @@ def compare(
         try:
             client.ping()
         except redis.RedisError as error:
-            return _refused(str(error))
+            return _refused(str(error), connections)
     if target.config.tls:
-        return _refused("the contestants speak no TLS: compare on an embedded target")
+        return _refused("the contestants speak no TLS: compare on an embedded target", connections)
     contestants = list(dict.fromkeys(name for pair in COMPARISONS for name in (pair.ours, pair.theirs)))
     contestants += [name for name in OTHERS if full and installed(name.split("/")[1])]
     together = {name for pair in COMPARISONS if pair.together for name in (pair.ours, pair.theirs)} | {"one caller/redis-benchmark"}
@@ -175,9 +175,9 @@ def compare(
     return dataclasses.replace(result, findings=findings)
 
 
-def _refused(reason: str) -> Result:
+def _refused(reason: str, connections: int) -> Result:
     findings = [Finding(CRITERION, comparison.claim, Verdict.INCONCLUSIVE, reason) for comparison in COMPARISONS]
-    return Result("not placed", {}, {}, tuple(findings))
+    return Result("not placed", {}, {}, (*findings, Finding("P-1", _full_claim(connections), Verdict.INCONCLUSIVE, reason)))
 
 
 def judge_speed(result: Result) -> tuple[Finding, ...]:
@@ -229,7 +229,11 @@ def judge_pool(busy: int, connections: int) -> Finding:
             return Verdict.FAIL, f"the server saw {busy} of {connections}", measured
         return Verdict.PASS, "", measured
 
-    return judge("P-1", f"{connections} connections of one pool are busy at once", full)
+    return judge("P-1", _full_claim(connections), full)
+
+
+def _full_claim(connections: int) -> str:
+    return f"{connections} connections of one pool are busy at once"
 
 
 def _judge_pair(result: Result, comparison: Comparison) -> Finding:

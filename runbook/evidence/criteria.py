@@ -1,4 +1,4 @@
-"""The acceptance list: what the story asks for, by id."""
+"""The acceptance list: what the story asks for, by id, and what we promise beyond it."""
 
 CRITERIA: dict[str, str] = {
     "AC-1": "A Redis 7 Alpine container in docker-compose.yml and in docker-compose.prod.yml",

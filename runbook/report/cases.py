@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.evidence.criteria import BEYOND_STORY, CRITERIA
-from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known
+from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known, is_waived
 
 Json = Mapping[str, Any]
 
@@ -87,8 +87,8 @@ def _verdict(each: Json) -> Verdict | None:
 
 
 def _of_verification(criterion: Json) -> Case:
-    weighs = criterion["id"] not in BEYOND_STORY or criterion["verdict"] != Verdict.INCONCLUSIVE
-    return Case("criterion", criterion["id"], criterion["text"], _verdict(criterion), "", criterion["findings"], weighs=weighs)
+    found = criterion["findings"]
+    return Case("criterion", criterion["id"], criterion["text"], _verdict(criterion), "", found, weighs=not is_waived(criterion))
 
 
 def _criterion(name: str, findings: Iterable[Json]) -> Case:
@@ -98,13 +98,15 @@ def _criterion(name: str, findings: Iterable[Json]) -> Case:
 
 def _is_carried(run: Json, criteria: Iterable[Case]) -> bool:
     """Tell whether the criteria say all that a notebook's verdict says; one that found nothing at all is INCONCLUSIVE by itself."""
+    weight = run.get("weight", run["verdict"])  # a notebook alone has none, nor had it in older verifications
     said = {
         finding["verdict"]
         for case in criteria
+        if case.weighs
         for finding in case.findings
         if finding.get("run", run["run"]) == run["run"] and not is_known(finding)
     }
-    return not run["broken"] and (run["verdict"] == Verdict.PASS or run["verdict"] in said)
+    return not run["broken"] and (weight == Verdict.PASS or weight in said)
 
 
 def _interruption(result: Json) -> list[Case]:

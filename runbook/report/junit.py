@@ -1,7 +1,7 @@
 """JUnit XML of a run, for whatever shows test reports: a test case per criterion, or per drill.
 
 The dialect is the one that Jenkins and Surefire have in common: `failure` for FAIL, `error` for INCONCLUSIVE and for what is broken, since
-nothing was proven, `skipped` for what was not examined.
+nothing was proven, `skipped` for what was not examined, or is open and keeps nobody from accepting.
 """
 
 import re

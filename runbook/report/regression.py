@@ -150,7 +150,8 @@ def _shifts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Shi
     now = {each["id"]: each for each in after["criteria"]}
     for name in [*then, *(name for name in now if name not in then)]:
         was, is_now = (_verdict(side.get(name)) for side in (then, now))
-        if was is not is_now and (name not in BEYOND_STORY or {was, is_now} == {Verdict.PASS, Verdict.FAIL}):
+        waived = name in BEYOND_STORY and is_now in (Verdict.INCONCLUSIVE, None)
+        if was is not is_now and not waived:
             yield Shift(name, (now.get(name) or then[name])["text"], was, is_now, _reason(now.get(name), is_now))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runbook.evidence.criteria import BEYOND_STORY, BY_WORD
-from runbook.evidence.verdict import Verdict
+from runbook.evidence.verdict import Verdict, is_waived
 
 READY = "Ready to be accepted"
 
@@ -32,6 +32,7 @@ def sentence(result: Mapping[str, Any]) -> str:
     by_verdict = {verdict: [each for each in criteria if each["verdict"] == verdict] for verdict in (*Verdict, None)}
     failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
     failed += [each for each in beyond if each["verdict"] == Verdict.FAIL]
+    undecided += [each for each in beyond if each["verdict"] == Verdict.INCONCLUSIVE and not is_waived(each)]
     examinable = [each for each in criteria if each["id"] != BY_WORD]
     passed = f"{len(by_verdict[Verdict.PASS])} of {len(examinable)} criteria pass"
     # Whoever accepts decides this one, so it can't be what keeps him from it.
@@ -42,7 +43,7 @@ def sentence(result: Mapping[str, Any]) -> str:
     against += [f"against {result['against']['run']}: {result['against']['headline']}"] if _is_worse(result) else []
     if result["verdict"] != Verdict.PASS and not against:
         against = [f"a notebook says {result['verdict']} of what is no criterion"]
-    left_open = [each for each in beyond if each["verdict"] == Verdict.INCONCLUSIVE]
+    left_open = [each for each in beyond if is_waived(each)]
     passed += f" (beyond the story, {_ids(left_open)} could not be decided)" if left_open else ""
     missing = f"{_count(len(unexamined))} not examined on the target {result['target']}: {_ids(unexamined)}"
     if against:

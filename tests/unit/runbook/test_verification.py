@@ -15,6 +15,7 @@ from runbook.notebooks import FOLDER, find_notebook
 from runbook.report.cases import cases_of
 from runbook.report.junit import junit
 from runbook.report.sentence import sentence
+from runbook.report.summary import summary
 from runbook.verification import conclude, criteria_text, findings_text, weight_of
 
 KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
@@ -105,6 +106,25 @@ def test_what_is_open_beyond_the_story_keeps_nobody_from_accepting_it_but_a_fail
     assert [child.tag for child in case][:1] == {"PASS": ["system-out"], "FAIL": ["failure"], "INCONCLUSIVE": ["skipped"]}[beyond]
 
 
-def test_a_notebook_that_says_nothing_of_the_story_still_weighs(tmp_path: Path) -> None:
-    beyond = {**OURS, "criterion": "C-1", "verdict": "INCONCLUSIVE"}
-    assert _verified(tmp_path, beyond, verdict=Verdict.INCONCLUSIVE).read_json(RESULT)["verdict"] == "INCONCLUSIVE"
+@pytest.mark.parametrize(
+    ("findings", "case"),
+    [
+        ([{"criterion": "C-1"}], "persistence-drill"),
+        ([{"criterion": "C-1"}, {"criterion": "X-1"}], "persistence-drill"),
+        ([{"criterion": "C-1", "reason": "the check itself failed: TypeError: …"}, {"criterion": "I-4", "verdict": "PASS"}], "C-1"),
+        ([{"criterion": "C-1"}, {"criterion": "I-4"}], "I-4"),
+    ],
+    ids=["nothing of the story", "something of no criterion", "a check that failed", "something of the story too"],
+)
+def test_what_weighs_beside_what_is_open_beyond_the_story_is_told_alike_by_all(
+    tmp_path: Path, findings: list[dict[str, Any]], case: str
+) -> None:
+    found = [{**OURS, "verdict": "INCONCLUSIVE", **each} for each in findings]
+    run, verified = _concluded(tmp_path, *found, verdict=Verdict.INCONCLUSIVE)
+    result = verified.read_json(RESULT)
+    assert result["verdict"] == "INCONCLUSIVE"
+    assert exit_status([run], weigh=weight_of) == EXIT_INCONCLUSIVE
+    assert sentence(result).startswith("Not accepted: ")
+    errors = [each.get("name") for each in ET.fromstring(junit(result)).iter("testcase") if each.find("error") is not None]
+    assert [str(name).split()[0] for name in errors] == [case]
+    assert f"**{case}**" in summary(result)

@@ -61,10 +61,20 @@ def test_what_is_as_it_was_is_no_regression(verdict: Verdict | None, tmp_path: P
     assert found.headline == "PASS: no criterion worse; no load was offered to compare"
 
 
+@pytest.mark.parametrize("before", [PASS, FAIL, INCONCLUSIVE, None])
 @pytest.mark.parametrize("after", [PASS, FAIL, INCONCLUSIVE, None])
-def test_beyond_the_story_only_what_passed_and_fails_is_a_regression(after: Verdict | None, tmp_path: Path) -> None:
-    before, now = (_verification(tmp_path, name, **{"C-1": verdict}) for name, verdict in (("a", PASS), ("b", after)))
-    assert regress(before.path, now.path).verdict is (FAIL if after is FAIL else PASS)
+def test_beyond_the_story_what_is_open_now_is_no_regression_and_all_else_is_as_in_it(
+    before: Verdict | None, after: Verdict | None, tmp_path: Path
+) -> None:
+    def found(name: str) -> Regression:
+        folders = (_verification(tmp_path / name, run, **{name: verdict}) for run, verdict in (("a", before), ("b", after)))
+        return regress(*(folder.path for folder in folders))
+
+    beyond, within = found("C-1"), found("P-1")
+    if after in (PASS, FAIL):
+        assert (beyond.verdict, len(beyond.sentences)) == (within.verdict, len(within.sentences))
+    else:
+        assert (beyond.verdict, beyond.sentences) == (PASS, [])
 
 
 def test_why_it_is_worse_is_said_and_nothing_that_the_server_is_known_for(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_all_that_can_be_examined_passes() -> None:
     )
 
 
+def test_what_is_open_beyond_the_story_is_said_and_keeps_nobody_from_accepting() -> None:
+    result = _result("PASS", "PASS", "PASS")
+    result["criteria"].append({"id": "C-1", "text": "…", "verdict": "INCONCLUSIVE", "findings": []})
+    assert sentence(result).startswith("Ready to be accepted: 2 of 2 criteria pass (beyond the story, C-1 could not be decided); D-3, ")
+    assert look(result) == "PASS"
+    result["criteria"][-1]["verdict"] = None
+    assert sentence(result) == sentence(_result("PASS", "PASS", "PASS"))
+    result["criteria"][-1]["verdict"], result["verdict"] = "FAIL", "FAIL"
+    assert sentence(result) == "Not accepted: C-1 fails. 2 of 2 criteria pass."
+
+
 def test_what_was_not_examined_keeps_it_from_being_accepted() -> None:
     """A page on which nothing fails must not be taken for the acceptance of the whole story."""
     text = sentence(_result("PASS", "PASS", None, None, target="remote"))
