@@ -3,15 +3,15 @@
 import argparse
 import contextlib
 import json
-import operator
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cachelib import Config, ConfigError
 from runbook import cli_drill, cli_evidence, cli_history, cli_load, notebooks, verification
@@ -61,24 +61,29 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def exit_status(
-    runs: Sequence[Run], beside: Sequence[Verdict] = (), weigh: Callable[[Run], Verdict | None] = operator.attrgetter("verdict")
-) -> int:
+def exit_status(runs: Sequence[Run]) -> int:
     """Turn runs into an exit status: a FAIL outweighs a broken run, which outweighs INCONCLUSIVE, which outweighs PASS.
 
     Args:
         runs: what was executed.
-        beside: what else was found, such as by holding them against an earlier verification.
-        weigh: returns what a run weighs; None if it is broken.
     """
-    verdicts = [weigh(run) for run in runs]
     if any(run.interrupted for run in runs):
         return EXIT_INTERRUPTED
-    if Verdict.FAIL in (*verdicts, *beside):
-        return EXIT_FAIL
-    if None in verdicts:
-        return EXIT_BROKEN
-    return _STATUS[combine([*beside, *(verdict for verdict in verdicts if verdict)])] if runs else EXIT_INCONCLUSIVE
+    verdicts = [run.verdict for run in runs]
+    return _status(combine(verdict for verdict in verdicts if verdict), is_broken=None in verdicts)
+
+
+def status_of(result: Mapping[str, Any]) -> int:
+    """Read off the exit status of a verification, so that it says what the page says.
+
+    Args:
+        result: of the verification, as its `result.json` holds it.
+    """
+    return EXIT_INTERRUPTED if result["interrupted"] else _status(Verdict(result["verdict"]), is_broken=bool(result["broken"]))
+
+
+def _status(verdict: Verdict, *, is_broken: bool) -> int:
+    return EXIT_BROKEN if is_broken and verdict is not Verdict.FAIL else _STATUS[verdict]
 
 
 def list_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -125,18 +130,23 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     runs = _execute(jobs, options, environ)
     paths = [run.folder.path for run in runs]
     _render(paths)  # first, as the verification holds the digests of their manifests
-    tested = coverage_finding()
-    ordered = [notebook.name for notebook in found]
     folder = verification.conclude(
-        runs, options.target, options.runs, environ, started=started, ordered=ordered, baseline=accepted, before=before, tested=tested
+        runs,
+        options.target,
+        options.runs,
+        environ,
+        started=started,
+        ordered=[notebook.name for notebook in found],
+        baseline=accepted,
+        before=before,
+        tested=coverage_finding(),
     )
-    beside = [tested.verdict] if tested else []
     if baseline and not any(run.interrupted for run in runs):  # which would be told of as worse
-        beside.append(cli_evidence.hold_against_command(baseline, folder))
+        cli_evidence.hold_against_command(baseline, folder)
     _render([folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / folder.name / PAGE}")
-    return _recorded([*paths, folder.path], exit_status(runs, beside, verification.weight_of), options, environ)
+    return _recorded([*paths, folder.path], status_of(folder.read_json(RESULT)), options, environ)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

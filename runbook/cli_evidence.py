@@ -182,10 +182,10 @@ def accepted_of(target: str, runs: Path, environ: Mapping[str, str]) -> tuple[Ac
         return None, None
 
 
-def hold_against_command(baseline: Path, folder: RunFolder) -> Verdict:
-    """Hold a verification that has just ended against its baseline, print what changed, and return the verdict.
+def hold_against_command(baseline: Path, folder: RunFolder) -> None:
+    """Hold a verification that has just ended against its baseline, and print what changed; its own result takes the verdict in.
 
-    It is INCONCLUSIVE where they can't be compared, as what was found stands all the same.
+    That is INCONCLUSIVE where they can't be compared, as what was found stands all the same.
     """
     # Not at the top: without --against, nothing needs them.
     from runbook.report.regression import DIFF_PAGE, hold_against, keep
@@ -197,10 +197,9 @@ def hold_against_command(baseline: Path, folder: RunFolder) -> Verdict:
         headline = f"{Verdict.INCONCLUSIVE}: it could not be compared: {said}"
         keep(folder, baseline.name, Verdict.INCONCLUSIVE, headline)
         print(f"\nagainst {baseline.name}:\n{headline}")
-        return Verdict.INCONCLUSIVE
+        return
     print("\n".join(["", f"against {found.before}:", *(f"    {text}" for text in found.sentences), found.headline]))
     print(f"page: {folder.path / DIFF_PAGE}")
-    return found.verdict
 
 
 def _read_unaltered(path: Path, environ: Mapping[str, str]) -> Mapping[str, Any]:

@@ -50,7 +50,8 @@ def conclude(
     broken = [run.notebook.name for run in runs if run.verdict is None]
     left_out = [name for name in ordered if name not in {run.notebook.name for run in runs}]
     interrupted = bool(left_out) or any(run.interrupted for run in runs)
-    verdicts = [weight_of(run) or Verdict.INCONCLUSIVE for run in runs]
+    weights = [run.verdict and weight_in_story(run.verdict, result["findings"]) for run, result in zip(runs, results, strict=True)]
+    verdicts = [weight or Verdict.INCONCLUSIVE for weight in weights]
     verdicts += [tested.verdict] if tested else []
     verdicts += [Verdict.INCONCLUSIVE] if interrupted else []
     troubles = [f"{', '.join(broken)} did not come to a verdict"] if broken else []
@@ -78,20 +79,15 @@ def conclude(
                     **{
                         name: result[name] for name in ("run", "notebook", "title", "question", "limits", "verdict", "broken", "duration_s")
                     },
-                    "weight": weight_of(run),
+                    "weight": weight,
                     "manifest_sha256": manifest_sha256(run.folder.path),
                 }
-                for run, result in zip(runs, results, strict=True)
+                for run, result, weight in zip(runs, results, weights, strict=True)
             ],
             **_common(results),
         },
     )
     return verified
-
-
-def weight_of(run: Run) -> Verdict | None:
-    """Return what a run weighs in a verification; None if it did not come to a verdict."""
-    return run.verdict and weight_in_story(run.verdict, run.folder.read_json(RESULT)["findings"])
 
 
 def criteria_text(verified: RunFolder) -> str:

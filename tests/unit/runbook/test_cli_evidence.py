@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook import cli
-from runbook.cli import exit_status, main
+from runbook.cli import exit_status, main, status_of
 from runbook.cli_evidence import accepted_of, baseline_of, hold_against_command
 from runbook.evidence import RunFolder, Verdict
 from runbook.evidence.acceptance import Accepted, accept
@@ -16,6 +16,7 @@ from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, EvidenceError
 from runbook.execute import Run
 from runbook.notebooks import FOLDER, find_notebook
+from runbook.report.regression import keep
 
 PASS, FAIL, INCONCLUSIVE, BROKEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, None
 
@@ -25,26 +26,44 @@ def _run(verdict: Verdict | None, *, interrupted: bool = False) -> Run:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "against", "status"),
+    ("verdicts", "status"),
     [
-        ([PASS, PASS], PASS, 0),
-        ([PASS, PASS], FAIL, 1),
-        ([PASS, PASS], INCONCLUSIVE, 3),
-        ([PASS, BROKEN], FAIL, 1),
-        ([PASS, BROKEN], INCONCLUSIVE, 4),
-        ([FAIL, BROKEN], PASS, 1),
-        ([INCONCLUSIVE, PASS], PASS, 3),
-        ([], PASS, 3),
+        ([PASS, PASS], 0),
+        ([PASS, BROKEN], 4),
+        ([INCONCLUSIVE, BROKEN], 4),
+        ([FAIL, BROKEN], 1),
+        ([INCONCLUSIVE, PASS], 3),
+        ([], 3),
     ],
 )
-def test_a_failure_outweighs_a_broken_run_which_outweighs_what_is_open(
-    verdicts: list[Verdict | None], against: Verdict, status: int
+def test_a_failure_outweighs_a_broken_run_which_outweighs_what_is_open(verdicts: list[Verdict | None], status: int) -> None:
+    assert exit_status([_run(verdict) for verdict in verdicts]) == status
+
+
+@pytest.mark.parametrize(
+    ("verdict", "against", "broken", "status"),
+    [
+        (PASS, PASS, "", 0),
+        (PASS, FAIL, "", 1),
+        (PASS, INCONCLUSIVE, "", 3),
+        (INCONCLUSIVE, FAIL, "setup did not come to a verdict", 1),
+        (INCONCLUSIVE, INCONCLUSIVE, "setup did not come to a verdict", 4),
+        (FAIL, PASS, "setup did not come to a verdict", 1),
+        (INCONCLUSIVE, PASS, "", 3),
+    ],
+)
+def test_the_status_of_a_verification_is_read_off_its_result_with_what_it_was_held_against(
+    verdict: Verdict, against: Verdict, broken: str, status: int, tmp_path: Path
 ) -> None:
-    assert exit_status([_run(verdict) for verdict in verdicts], [against]) == status
+    folder = RunFolder(tmp_path, {})
+    folder.write_json(RESULT, {"verdict": verdict, "broken": broken, "interrupted": False})
+    keep(folder, "before", against, "…")
+    assert status_of(folder.read_json(RESULT)) == status
 
 
 def test_an_interruption_outweighs_all() -> None:
-    assert exit_status([_run(FAIL), _run(BROKEN, interrupted=True)], [FAIL]) == 130
+    assert exit_status([_run(FAIL), _run(BROKEN, interrupted=True)]) == 130
+    assert status_of({"verdict": "FAIL", "broken": "it was interrupted", "interrupted": True}) == 130
 
 
 @pytest.mark.parametrize(("verdict", "status"), [(PASS, 4), (FAIL, 1), (INCONCLUSIVE, 3), (BROKEN, 4)])
@@ -148,7 +167,7 @@ def test_a_baseline_that_can_not_be_compared_is_refused_before_anything_runs(
 def test_a_comparison_that_fails_after_the_run_is_inconclusive_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = _verification(tmp_path, "a"), _verification(tmp_path, "b")
     assert baseline_of(before.path, "embedded", tmp_path, {}) == before.path
-    assert hold_against_command(before.path, after) is INCONCLUSIVE
+    hold_against_command(before.path, after)
     assert after.read_json(RESULT)["verdict"] == "INCONCLUSIVE"
     against = after.read_json(RESULT)["against"]
     assert (against["run"], against["verdict"], against["sentences"]) == ("a-verify", "INCONCLUSIVE", [])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runbook.cli import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, exit_status
+from runbook.cli import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, exit_status, status_of
 from runbook.evidence import RunFolder, Verdict
 from runbook.evidence.store import RESULT
 from runbook.execute import Run
@@ -16,7 +16,7 @@ from runbook.report.cases import cases_of
 from runbook.report.junit import junit
 from runbook.report.sentence import sentence
 from runbook.report.summary import summary
-from runbook.verification import conclude, criteria_text, findings_text, weight_of
+from runbook.verification import conclude, criteria_text, findings_text
 
 KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
 OURS = {"claim": "We notice it", "verdict": "PASS", "reason": "", "known": ""}
@@ -97,7 +97,7 @@ def test_what_is_open_beyond_the_story_keeps_nobody_from_accepting_it_but_a_fail
     assert result["verdict"] == weight
     assert _verdict_on(verified, "C-1") == beyond, "it is told as it was found"
     statuses = {"PASS": EXIT_PASS, "FAIL": EXIT_FAIL, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
-    assert exit_status([run], weigh=weight_of) == statuses[weight]
+    assert status_of(result) == statuses[weight]
     assert exit_status([run]) == statuses[notebook], "a notebook alone says all that it says"
     assert ("C-1 fails" in sentence(result)) == (beyond == "FAIL")
     assert ("beyond the story, C-1 could not be decided" in sentence(result)) == (beyond == "INCONCLUSIVE")
@@ -120,10 +120,9 @@ def test_what_weighs_beside_what_is_open_beyond_the_story_is_told_alike_by_all(
     tmp_path: Path, findings: list[dict[str, Any]], case: str
 ) -> None:
     found = [{**OURS, "verdict": "INCONCLUSIVE", **each} for each in findings]
-    run, verified = _concluded(tmp_path, *found, verdict=Verdict.INCONCLUSIVE)
-    result = verified.read_json(RESULT)
+    result = _verified(tmp_path, *found, verdict=Verdict.INCONCLUSIVE).read_json(RESULT)
     assert result["verdict"] == "INCONCLUSIVE"
-    assert exit_status([run], weigh=weight_of) == EXIT_INCONCLUSIVE
+    assert status_of(result) == EXIT_INCONCLUSIVE
     assert sentence(result).startswith("Not accepted: ")
     errors = [each.get("name") for each in ET.fromstring(junit(result)).iter("testcase") if each.find("error") is not None]
     assert [str(name).split()[0] for name in errors] == [case]
