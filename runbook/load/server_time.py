@@ -149,6 +149,9 @@ class ServerTimeMeter:
         try:
             with connect(self._config, observers=[]) as client, deadline(_PATIENCE_S):
                 return self._read_with(client)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            self._unread.append(f"commandstats: they have a form that no Redis gives them ({error})")
+            return None
         except redis.RedisError as error:
             self._unread.append(f"commandstats: {error}")
             return None

@@ -180,7 +180,12 @@ class Watch:
         for command in self._asked.values():
             pipeline.execute_command(*command)
         replies = dict(zip(self._asked, pipeline.execute() if self._asked else (), strict=True))
-        answered_ns = time.monotonic_ns()
+        try:
+            return self._understood(client, asked_ns, replies, time.monotonic_ns())
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise redis.InvalidResponse(f"what it tells of itself has a form that no Redis gives it ({error})") from error
+
+    def _understood(self, client: Client, asked_ns: int, replies: dict[str, Any], answered_ns: int) -> Look:
         info = {field: value for what in replies if what.startswith("INFO") for field, value in replies[what].items()}
         if info.get("run_id") != self._run_id:  # another process, whose slow log begins at 0
             self._run_id, self._last_slow = info.get("run_id"), -1
