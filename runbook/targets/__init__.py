@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from runbook.targets.base import Contained, Engine, Local, NotServing, Pausable, Restartable, Target, TargetError
+from runbook.targets.base import Contained, Engine, Local, NotServing, Pausable, Published, Restartable, Target, TargetError
 from runbook.targets.compose import PROD, Compose
 from runbook.targets.embedded import Embedded
 from runbook.targets.remote import Remote
@@ -17,6 +17,7 @@ __all__ = [
     "Local",
     "NotServing",
     "Pausable",
+    "Published",
     "Remote",
     "Restartable",
     "Target",

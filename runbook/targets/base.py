@@ -98,6 +98,16 @@ class Local(Protocol):
 
 
 @runtime_checkable
+class Published(Protocol):
+    """The server is reached through a program that hands its port on, whose own delays are not the server's."""
+
+    @property
+    def direct(self) -> Config | None:
+        """How to reach the server past that program; None where that can't be done from this host."""
+        ...
+
+
+@runtime_checkable
 class Contained(Protocol):
     """The abilities of a server in a container that an engine looks after."""
 

@@ -33,6 +33,7 @@ APP_USER = "app"
 BUILT_IMAGE = "redis-runbook-health:run"
 STAND_IN_LABEL = "redis-runbook.stand-in"
 
+PORT = 6379  # within the container
 SERVE_TIMEOUT_S = 60.0
 RESTART_TIMEOUT_S = 30.0
 LOOK_S = 0.02
@@ -130,6 +131,15 @@ class Compose:
     def instance(self) -> str:
         """Id of the server's container; a recreation changes it."""
         return str(self.container.inspect()["Id"])
+
+    @property
+    def direct(self) -> Config | None:
+        """The container's own address, as other containers of its network use it; None where this host has no way to it."""
+        if self.container.pid is None:
+            return None
+        networks = self.container.inspect()["NetworkSettings"]["Networks"].values()
+        address = next((network["IPAddress"] for network in networks if network["IPAddress"]), None)
+        return dataclasses.replace(self.config, host=address, port=PORT) if address else None
 
     @property
     def engine(self) -> Engine:

