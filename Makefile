@@ -1,4 +1,4 @@
-# Two commands do everything: `make verify` and `make test`. Both set up .venv first, from pinned requirements.
+# `make verify` verifies a Redis, `make test` tests this project. Both set up .venv first, from pinned requirements.
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := cachelib runbook tests notebooks conftest.py
@@ -6,7 +6,7 @@ SOURCES := cachelib runbook tests notebooks conftest.py
 # The kernel of this environment, not one that the user has installed under the same name.
 export JUPYTER_PREFER_ENV_PATH = 1
 
-.PHONY: verify test lint format lab refresh pins clean help
+.PHONY: verify check test nightly lint format lab refresh pins clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -14,15 +14,27 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
-# The notebooks run apart from the coverage measurement, which would slow what they measure: side by side as in a verification,
-# then alone those that measure. All else shares the cores; those that mostly wait come first.
-test: .venv/developer lint ## run lint and every test
+# Side by side where nothing is timed; those that mostly wait come first, so that the cores are shared until the end.
+PYTEST := $(BIN)/python -m pytest -q
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+
+check: .venv/developer lint ## lint, types and unit tests, in a minute and a half; starts no server
+	$(PYTEST) -n 2 --dist loadfile tests/unit tests/notebooks
+
+# What measures runs alone, without the tracer, which would slow what it measures.
+test: .venv/developer lint ## every test once
 	@rm -f coverage.json
-	$(BIN)/python -m pytest -q --nbval --timeout=300 -m 'not measures' -n 3 --dist loadfile notebooks
-	$(BIN)/python -m pytest -q --nbval --timeout=300 -m measures notebooks
-	$(BIN)/python -m pytest -q --cov --cov-report= --cov-fail-under=0 -n 3 --dist loadfile --no-loadscope-reorder tests/compose tests/browser tests/notebooks tests/unit
-	$(BIN)/python -m pytest -q --cov --cov-report=term --cov-append -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
+	$(PYTEST) --nbval --timeout=300 -m 'not measures' -n 3 --dist loadfile notebooks
+	$(PYTEST) --nbval --timeout=300 -m measures notebooks
+	$(PYTEST) -m measures tests
+	$(PYTEST) --cov --cov-report=term -m 'not measures' $(TOGETHER) tests/compose tests/browser tests/e2e tests/integration tests/notebooks tests/unit
 	@$(BIN)/coverage json -q -o .coverage.report.json && $(BIN)/python -m runbook.coverage .coverage.report.json
+
+nightly: .venv/developer test ## all of that, repetitions, full cross products, long soaks, and every drill
+	$(PYTEST) --nightly -m 'nightly and measures' tests
+	$(PYTEST) --nightly -m 'nightly and not measures' $(TOGETHER) tests
+	$(BIN)/runbook drill --all
+	$(BIN)/runbook verify --profile full
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types
 	$(BIN)/ruff check $(SOURCES)

@@ -1,4 +1,4 @@
-"""Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error.
+"""Chooses the tests of a run: without a Docker engine those that need one are left out, and without `--nightly` those that are marked so.
 
 Marks the notebooks that measure, too, which run alone.
 """
@@ -21,11 +21,19 @@ COMPOSE_TESTS = Path(__file__).parent / "tests" / "compose"
 left_out: set[str] = set()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nightly", action="store_true", help="run also what is marked nightly: repetitions, full cross products, long soaks")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "measures: a cell of a notebook that measures, beside which nothing else may run")
+    config.addinivalue_line("markers", "measures: measures time, so that nothing else of ours may run beside it")
+    config.addinivalue_line("markers", "nightly: a repetition, a full cross product or a long soak; left out unless --nightly is given")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--nightly"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     for item in items:
         if item.path.suffix == ".ipynb" and read_notebook(item.path).pace == "measures":
             item.add_marker("measures")
