@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         sweep,
     )
     from runbook.report.latency_plots import heat_map, layers, percentiles, rate_sweep
-    from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
+    from runbook.report.latency_tables import layers_table, loads_table, percentile_table, shares_table, sweep_table
     from runbook.report.plots import cuts, ratios, recovery, restore_curve, timeline
     from runbook.report.tables import (
         account_table,
@@ -65,6 +65,7 @@ __all__ = [
     "restore_time",
     "returns_table",
     "setup",
+    "shares_table",
     "speed",
     "speed_table",
     "stall",
@@ -103,6 +104,7 @@ _HOMES = {
     "restore_time": "runbook.drills",
     "returns_table": "runbook.report.tables",
     "setup": "runbook.drills",
+    "shares_table": "runbook.report.latency_tables",
     "speed": "runbook.drills",
     "speed_table": "runbook.report.tables",
     "stall": "runbook.drills",

@@ -1,7 +1,7 @@
-"""Where the time of a call goes: the host, the wire, the server's command, the client library, and what none of them explains.
+"""Where the time of a call goes: host and wire, the server's command, the client library, and what none of them explains.
 
-Each level holds the one before: a process that only wakes; a TCP echo; the server over bare connections; the same through the client
-library; and the same again counted from the moment at which the call should have been made. The difference of two levels, at the same
+Each level holds the one before: an echo without a database; the server over bare connections; the same through the client library; and
+the same again counted from the moment at which the call should have been made. The difference of two levels, at the same
 percentile, is the part of the later one. Percentiles of different runs need not grow from level to level, as their sums do: one that does
 not is taken for as high as the level before, and none for higher than the whole.
 """
@@ -14,8 +14,7 @@ from runbook.load.quantile import estimate
 from runbook.load.recording import LATE, QUEUE, SERVICE
 
 PARTS = (
-    "host: waking up",
-    "wire: the rest of a TCP echo",
+    "host and wire: an echo",
     "server: the command, at most",
     "client library",
     "waiting for a free connection",
@@ -47,34 +46,29 @@ class Layers:
         return max(0.0, self.whole_ms - sum(part or 0.0 for part in self.parts_ms))
 
 
-def take_apart(
-    operation: str, p: float, *, jitter: Histogram, echo: Offered, bare: Offered, client: Offered, command_us: float | None
-) -> Layers | None:
-    """Take one percentile of one operation apart; None where too few calls reach it.
+def take_apart(operation: str, p: float, *, bare: Offered, client: Offered, command_us: float | None) -> Layers | None:
+    """Take one percentile of one operation apart; None where too few calls reach it, or the load had no control.
 
     Args:
         operation: which.
         p: the percentile.
-        jitter: how late a process woke that only napped.
-        echo: the same load on a TCP echo server.
-        bare: the same load on the server, over bare connections.
+        bare: the load on the server over bare connections, with its control.
         client: the same load through the client library.
         command_us: that percentile of the server's own time for the command, in µs; None where the server does not tell.
     """
-    woke, echoed = _at(jitter, p), _at(echo.histogram(series=SERVICE), p)
+    control = bare.recording.control
+    echoed = _at(control.histogram(SERVICE, operation), p) if control else None
     answered, through = _at(bare.histogram(operation, SERVICE), p), _at(client.histogram(operation, SERVICE), p)
     whole = _at(client.histogram(operation), p)
     if whole is None or echoed is None or answered is None or through is None:
         return None
-    host = min(woke or 0.0, whole)
-    wire = min(max(echoed, host), whole)
+    wire = min(echoed, whole)
     server = min(max(answered, wire), whole)
     library = min(max(through, server), whole)
     late = min(_above_resolution(_at(client.histogram(operation, LATE), p)), whole - library)
     queue = min(_above_resolution(_at(client.histogram(operation, QUEUE), p)), whole - library - late)
     parts = (
-        None if woke is None else host,
-        wire - host,
+        wire,
         None if command_us is None else min(command_us / 1e3, server - wire),
         library - server,
         queue,

@@ -1,28 +1,34 @@
 """Are a hundred connections at once served: by one pool of the client, at a stated rate, and with all of them busy?
 
 Promise: one client holds a hundred connections at once and serves a hundred callers; over a hundred connections every call at a stated rate
-is answered; and so it is in a closed loop, which shows the server's capacity and is not held against a latency.
+is answered, at most 1 % of them over 1 ms beyond the control; in a closed loop, which shows the server's capacity and is not held against a
+latency, every call is answered as well.
 """
 
 import dataclasses
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
 from cachelib import connect
 from runbook.drills.latency import OPERATIONS
 from runbook.drills.pool import fill_pool
+from runbook.drills.sampling import LOOKS, MOST_OVER, THRESHOLD_MS, judge_excess, measured_excess, sampled
 from runbook.drills.stage import WARM_UP_S, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Basics, History, Outcome, run
 from runbook.load.estimates import JUDGED, contradicts_little, estimated
+from runbook.load.excess import excess_over
 from runbook.load.offered import Offered
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
 from runbook.targets import Target
 
 CALLERS_RATE_PER_S = 500
+# Seconds of load at the stated rate at most; it is looked at after a quarter.
+RATED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,11 @@ def measure(target: Target, *, connections: int, rate_per_s: float, duration_s: 
     offered: dict[str, Offered] = {}
     try:
         with staged(target, traffic) as stage:
-            offered[RATED] = stage.offer(duration_s=duration_s, rate_per_s=rate_per_s, connections=connections, arrivals="poisson")
+            rated: dict[str, Any] = {"rate_per_s": rate_per_s, "connections": connections, "arrivals": "poisson"}
+            with stage.controlled() as controlled:
+                offered[RATED] = sampled(
+                    lambda seconds: controlled.offer(duration_s=seconds, **rated), lambda load: [judge_rated(load)], RATED_S
+                )
             offered[SATURATED] = stage.offer(duration_s=duration_s, connections=connections)
         busy, _ = fill_pool(target.config, connections)
         calls = _call_as_many(target, connections, duration_s)
@@ -78,10 +88,23 @@ def measure(target: Target, *, connections: int, rate_per_s: float, duration_s: 
         return Result(connections, offered, History([]), findings)
     findings = (
         judge_callers(calls, connections, busy),
-        judge_served(offered[RATED], _rated_claim(connections, rate_per_s)),
+        judge_rated(offered[RATED]),
         judge_served(offered[SATURATED], _saturated_claim(connections)),
     )
     return Result(connections, offered, calls, findings)
+
+
+def judge_rated(offered: Offered) -> Finding:
+    """Judge that every call at the stated rate was answered, and that at most 1 % were over the limit beyond the control."""
+    claim = _rated_claim(offered.description["connections"], offered.description["rate_per_s"])
+    excess, served = excess_over(offered.recording, THRESHOLD_MS, looks=len(LOOKS)), judge_served(offered, claim)
+    measured = (*measured_excess(excess, "calls", offered.recording.count()), *served.measured)
+    if served.verdict is not Verdict.PASS:
+        return dataclasses.replace(served, measured=measured)
+    if excess is None:
+        reason = f"{offered.recording.count()} calls are too few: measure for longer"
+        return Finding("P-1", claim, Verdict.INCONCLUSIVE, reason, measured)
+    return Finding("P-1", claim, *judge_excess(excess, "all calls"), measured)
 
 
 def judge_served(offered: Offered, claim: str) -> Finding:
@@ -147,7 +170,7 @@ def _callers_claim(callers: int) -> str:
 
 
 def _rated_claim(connections: int, rate_per_s: float) -> str:
-    return f"{connections} connections at {rate_per_s:g} calls a second: every call is answered"
+    return f"{connections} connections at {rate_per_s:g} calls a second: each is answered, at most {MOST_OVER:.0%} over {THRESHOLD_MS:g} ms"
 
 
 def _saturated_claim(connections: int) -> str:

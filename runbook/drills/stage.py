@@ -2,25 +2,31 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from cachelib import Config, connect
-from runbook.load import Basics, History, Outcome, engine, run
-from runbook.load.noise import cpu_seconds
+from cachelib import Config, connect, deadline
+from runbook.load import engine
+from runbook.load.client_load import ClientPlan
+from runbook.load.echo import ControlServer, echo_server, stub_server
 from runbook.load.offered import Offered, describe
-from runbook.load.placement import Placement, cores, placed
-from runbook.load.plan import Plan
-from runbook.load.recording import SECOND_NS, Recorder, Recording, slice_width_ns
+from runbook.load.placement import Placement, current_core, placed
+from runbook.load.plan import Control, Plan
+from runbook.load.recording import Recording
 from runbook.load.sockets import LoadError
+from runbook.load.steal import cpu_seconds
 from runbook.load.traffic import Traffic
-from runbook.targets import Local, Target
+from runbook.targets import Local, Published, Target
+from runbook.targets.local import pid_on_this_host
 
 WARM_UP_S = 0.3
+_REACH_S = 1.0
+# What the control takes off.
+ON_ITS_HOST = "the noise of the server's host"
+ON_OURS = "the noise of this host only; the network and the server's host are part of the number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,15 @@ class Stage:
         config: of the server.
         traffic: whose keys are filled.
         placement: which cores are used.
-        server_pid: of a server of ours; None for another's.
+        server_pid: of a server whose process this host can see; None for another.
+        control: where each open loop is sent a second time; None without.
     """
 
     config: Config
     traffic: Traffic
     placement: Placement
     server_pid: int | None = None
+    control: Control | None = None
 
     def offer(self, *, duration_s: float, processes: int = 1, **more: Any) -> Offered:
         """Offer the traffic, spinning where the load has a core of its own.
@@ -54,31 +62,54 @@ class Stage:
         # More processes than cores share them, and those that share can't spin.
         alone = self.placement.apart and processes <= len(self.placement.loads)
         plan = self._plan(duration_s=duration_s, **({"spin": alone} | more))
-        return Offered(describe(plan, self.placement.words), engine.offer(plan, processes=processes, cores=self.placement.loads))
+        made = engine.offer(plan, processes=processes, cores=self.placement.loads)
+        return Offered(describe(plan, self.placement.words) | ({"control": self._control_covers} if plan.control else {}), made)
 
     def server_cpu_s(self) -> float | None:
-        """Return how many seconds of CPU time a server of ours has used so far; None for another's."""
+        """Return how many seconds of CPU time the server has used so far; None where this host can't see it."""
         return None if self.server_pid is None else cpu_seconds(self.server_pid)
 
     def offer_to(self, other: Config, traffic: Traffic, *, duration_s: float, **more: Any) -> Recording:
         """Offer another traffic to another server, in the same way."""
-        plan = dataclasses.replace(self._plan(duration_s=duration_s, **more), config=other, traffic=traffic)
+        plan = dataclasses.replace(self._plan(duration_s=duration_s, **more), config=other, traffic=traffic, control=None)
         return engine.offer(plan, cores=self.placement.loads)
 
-    def through_client(self, *, rate_per_s: float, duration_s: float) -> Recording:
-        """Offer GET, SET and PING through one caller of the client library, on the same core."""
-        workload = Basics(prefix=f"{self.traffic.prefix}client:", seed=self.traffic.seed)
-        with connect(dataclasses.replace(self.config, pool_size=1)) as client, _on_core(self.placement.load):
-            workload.load(client)
-            try:
-                run(client, workload, rate_per_s=rate_per_s, workers=1, duration_s=WARM_UP_S)
-                spin = self.placement.apart
-                return recorded(run(client, workload, rate_per_s=rate_per_s, workers=1, duration_s=duration_s, spin=spin), duration_s)
-            finally:
-                workload.unload(client)
+    @contextlib.contextmanager
+    def controlled(self) -> Iterator["Stage"]:
+        """Run a control beside the server for the length of the block; each open loop is sent to it as well."""
+        with echo_server(self._control_core) as echo:
+            yield dataclasses.replace(self, control=Control(echo.config, echo.pid, self.server_pid))
+
+    def through_client(self, *, rate_per_s: float, duration_s: float, size_bytes: int) -> Offered:
+        """Offer GET, SET and PING through one caller of the client library, and the same to a server without a database.
+
+        Args:
+            rate_per_s: calls a second.
+            duration_s: seconds of load that count.
+            size_bytes: length of the values.
+
+        Raises:
+            LoadError: the server can't be reached or refuses.
+        """
+        with stub_server(self._control_core, size_bytes=size_bytes) as stub:
+            plan = ClientPlan(self.config, f"{self.traffic.prefix}client:", size_bytes, rate_per_s, WARM_UP_S, duration_s, self.server_pid)
+            made = engine.offer_through_client(plan, _control_of(plan, stub), cores=self.placement.loads)
+        description = describe(self._plan(duration_s=duration_s, rate_per_s=rate_per_s, spin=False), self.placement.words)
+        return Offered({**description, "client": "cachelib", "control": self._control_covers}, made)
+
+    @property
+    def _control_covers(self) -> str:
+        return ON_ITS_HOST if self.server_pid is not None else ON_OURS
+
+    @property
+    def _control_core(self) -> int | None:
+        if self.placement.server is None and self.server_pid is not None:
+            return current_core(self.server_pid)
+        return self.placement.server
 
     def _plan(self, **more: Any) -> Plan:
-        return Plan(self.config, self.traffic, **({"warm_up_s": WARM_UP_S, "spin": self.placement.apart} | more))
+        control = self.control if more.get("rate_per_s") else None
+        return Plan(self.config, self.traffic, **({"warm_up_s": WARM_UP_S, "spin": self.placement.apart, "control": control} | more))
 
 
 @contextlib.contextmanager
@@ -99,10 +130,20 @@ def staged(target: Target, traffic: Traffic) -> Iterator[Stage]:
                 traffic.fill(client)
             except redis.RedisError as error:
                 raise LoadError(f"the keys of the load could not be written and deleted: {error}") from error
-            yield Stage(target.config, traffic, placement, server_pid(target))
+            yield Stage(_reached(target), traffic, placement, server_pid(target) or pid_on_this_host(client, target.config))
         finally:
             with contextlib.suppress(redis.RedisError):  # of a server that is gone no key need be deleted
                 traffic.clear(client)
+
+
+def _reached(target: Target) -> Config:
+    """Return how to reach a server without what hands its port on, if this host can; so do the clients in a container's own network."""
+    direct = target.direct if isinstance(target, Published) else None
+    if direct:
+        with contextlib.suppress(redis.RedisError), connect(direct, observers=[]) as client, deadline(_REACH_S):
+            client.ping()
+            return direct
+    return target.config
 
 
 def server_pid(target: Target) -> int | None:
@@ -110,35 +151,7 @@ def server_pid(target: Target) -> int | None:
     return target.pid if isinstance(target, Local) else None
 
 
-def recorded(history: History, duration_s: float) -> Recording:
-    """Turn the history of callers into a recording, as the engine makes one.
-
-    Args:
-        history: of whole callers: what a caller waited for is told from when its last call ended.
-        duration_s: how long the load took.
-    """
-    recorder, free_ns = Recorder(slice_width_ns(duration_s), 0), dict[int, int]()
-    for record in history:
-        recorder.sent(record.operation, record.intended_ns, free_ns.get(record.worker, 0), record.sent_ns)
-        free_ns[record.worker] = record.done_ns
-        if record.outcome is Outcome.OK:
-            recorder.call(record.operation, record.intended_ns, record.sent_ns, record.done_ns)
-        else:
-            recorder.error(record.operation, record.error)
-    waited_ns = sum(record.service_ns for record in history)
-    cells, under_way = recorder.finish(), waited_ns / SECOND_NS / duration_s
-    return Recording(recorder.slice_ns, cells, recorder.errors, duration_s, len(history), under_way=under_way)
-
-
-@contextlib.contextmanager
-def _on_core(core: int | None) -> Iterator[None]:
-    """Keep this thread, and those that it starts, on one core for the length of the block."""
-    if core is None:
-        yield
-        return
-    before = set(cores())
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def _control_of(plan: ClientPlan, stub: ControlServer) -> ClientPlan:
+    """Do the same to a server without a database, by the same client; its waits for a CPU count where the server's are known as well."""
+    config = dataclasses.replace(plan.config, host=stub.config.host, port=stub.config.port, tls=False, username=None, password=None, db=0)
+    return dataclasses.replace(plan, config=config, pid=plan.pid and stub.pid, control_of_pid=plan.pid, is_control=True)

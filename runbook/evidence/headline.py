@@ -23,7 +23,7 @@ class Headline:
 
 
 HEADLINES = (
-    Headline("99 of 100 reads answer within", "P-2", "The 99th percentile of GET", "GET p99"),
+    Headline("Reads that Redis answers in over 1 ms", "P-2", "At most 1% of GET", "GET over 1 ms beyond the control"),
     Headline("Acknowledged writes lost by a stop", "I-4", "After SIGTERM and a restart no acknowledged write", "acknowledged writes lost"),
     Headline("Age of the oldest write lost by a crash", "I-4", "After SIGKILL and a restart only writes", "window of the loss"),
     Headline("Clients are back after an outage within", "I-5", "From the server's return to the first success", "worst"),

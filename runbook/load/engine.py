@@ -16,13 +16,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import redis
+
+from runbook.load import client_load
+from runbook.load.client_load import ClientPlan
 from runbook.load.closed_loop import ClosedLoop
+from runbook.load.cpu_clock import CpuClock
 from runbook.load.memory import peak_mib
 from runbook.load.open_loop import OpenLoop
 from runbook.load.pacer import constant, poisson, sharpen_timers
 from runbook.load.plan import Plan
 from runbook.load.recording import SECOND_NS, Recorder, Recording, slice_width_ns, together
+from runbook.load.response import Responses
+from runbook.load.side import Side, interleaved
 from runbook.load.sockets import LoadError, dialled
+from runbook.load.traffic import Request
 from runbook.tether import tethered
 
 # How long before the first call all processes know when it comes.
@@ -55,6 +63,31 @@ def offer(plan: Plan, *, processes: int = 1, cores: Sequence[int] = ()) -> Recor
         for worker in workers:
             _tell(worker, start_ns)
         return together([_hear(worker) for worker in workers], at_once=True)
+
+
+def offer_through_client(plan: ClientPlan, control: ClientPlan, *, cores: Sequence[int] = ()) -> Recording:
+    """Offer a load through the client library, and the same one to a control at the same time, interleaved call by call.
+
+    Args:
+        plan: what to offer.
+        control: the same for a server without a database.
+        cores: to pin both processes to the first of; without any nothing is pinned.
+
+    Raises:
+        LoadError: a server could not be reached; the message says what to do.
+    """
+    core = cores[0] if cores else None
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(_worker(core)) for _ in range(2)]
+        for worker, share in zip(workers, (plan, control), strict=True):
+            _tell(worker, (share, 0, 1))
+        for worker in workers:
+            _hear(worker)
+        start_ns = time.monotonic_ns() + _LEAD_NS
+        for worker in workers:
+            _tell(worker, start_ns)
+        made: Recording = _hear(workers[0])
+        return dataclasses.replace(made, control=_hear(workers[1]))
 
 
 def _shares(plan: Plan, processes: int) -> list[Plan]:
@@ -112,9 +145,16 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
         processes: how many there are.
         start: is called once connected, and returns the start on the clock of `time.monotonic_ns`.
     """
-    requests = plan.traffic.requests(number)
-    # The epoll comes first, since `select` on it takes numbers below 1024 only.
-    with select.epoll() as epoll, dialled(plan.config, plan.connections) as connections:
+    requests = plan.traffic.requests(number, plan.calls)
+    with contextlib.ExitStack() as opened:
+        # The epoll comes first, since `select` on it takes numbers below 1024 only.
+        epoll = opened.enter_context(select.epoll())
+        connections = opened.enter_context(dialled(plan.config, plan.connections))
+        controls = opened.enter_context(dialled(plan.control.config, plan.connections)) if plan.control else []
+        server_clock = opened.enter_context(CpuClock(plan.control.server_pid if plan.control else None))
+        # What one side waits for a CPU is taken off only where that of the other side is known as well.
+        control_clock = opened.enter_context(CpuClock(plan.control.pid if plan.control and server_clock.running else None))
+        sender_clock = opened.enter_context(CpuClock(os.getpid() if plan.control else None))
         gc.collect()
         gc.disable()
         sharpen_timers()
@@ -122,25 +162,54 @@ def run(plan: Plan, number: int, processes: int, start: Callable[[], int]) -> Re
         begin_ns = start_ns + round(plan.warm_up_s * SECOND_NS)
         end_ns = begin_ns + round(plan.duration_s * SECOND_NS)
         recorder = Recorder(slice_width_ns(plan.duration_s), begin_ns)
-        loop: OpenLoop | ClosedLoop
-        if plan.rate_per_s is None:
-            loop = ClosedLoop(plan, connections, requests, recorder)
-        elif plan.arrivals == "poisson":
-            moments = poisson(plan.rate_per_s, start_ns, f"{plan.traffic.seed}:arrivals:{number}")
-            loop = OpenLoop(plan, epoll, connections, requests, moments, recorder)
-        else:
-            # Processes take turns.
-            offset_ns = round(number * SECOND_NS / (plan.rate_per_s * processes))
-            loop = OpenLoop(plan, epoll, connections, requests, constant(plan.rate_per_s, start_ns + offset_ns), recorder)
+        moments, controlled = _moments(plan, number, processes, start_ns), _NO_MOMENTS
+        if plan.control:
+            moments, controlled = interleaved(moments, plan.control_every, number)
+        server = Side(
+            connections, plan.depth, requests, moments, recorder, Responses(recorder, server_clock, sender_clock) if plan.control else None
+        )
         time.sleep(max(0.0, (start_ns - time.monotonic_ns()) / SECOND_NS))
-        loop.run(end_ns)
-        # What was answered behind the end took longer than the load; where every connection was lost it took less.
-        ended_ns = loop.ended_ns if loop.lost == plan.connections else max(loop.ended_ns, end_ns)
-        seconds = max(1e-9, (ended_ns - begin_ns) / SECOND_NS)
-        under_way = loop.waited_ns / SECOND_NS / seconds if isinstance(loop, OpenLoop) else float(plan.connections * plan.depth)
-        counts = (loop.sent, loop.unsent, loop.lost)
-        cells = recorder.finish()
-        return Recording(recorder.slice_ns, cells, recorder.errors, seconds, *counts, under_way, peak_mib())
+        if plan.rate_per_s is None:
+            closed = ClosedLoop(plan, connections, requests, recorder)
+            closed.run(end_ns)
+            return _recording(plan, closed, recorder, end_ns, float(plan.connections * plan.depth))
+        control = None
+        if plan.control:
+            mirrored = _mirrored(requests[:: plan.control_every])
+            mirror = Recorder(recorder.slice_ns, begin_ns)
+            responses = Responses(mirror, control_clock, sender_clock, server_clock)
+            control = Side(controls, plan.depth, mirrored, controlled, mirror, responses)
+        OpenLoop(plan, epoll, server, control, sender_clock).run(end_ns)
+        made = _recording(plan, server, recorder, end_ns)
+        return dataclasses.replace(made, control=_recording(plan, control, control.recorder, end_ns)) if control else made
+
+
+_NO_MOMENTS: Iterator[int] = iter(())
+
+
+def _moments(plan: Plan, number: int, processes: int, start_ns: int) -> Iterator[int]:
+    """Yield the intended starts of one process; those of several take turns."""
+    if plan.rate_per_s is None:
+        return iter(())
+    if plan.arrivals == "poisson":
+        return poisson(plan.rate_per_s, start_ns, f"{plan.traffic.seed}:arrivals:{number}")
+    return constant(plan.rate_per_s, start_ns + round(number * SECOND_NS / (plan.rate_per_s * processes)))
+
+
+def _mirrored(requests: Sequence[Request]) -> list[Request]:
+    """Ask the control for replies of the same sizes: it sends back what it reads."""
+    replies = (request.expected or b":1\r\n" for request in requests)
+    return [Request(request.operation, reply, reply) for request, reply in zip(requests, replies, strict=True)]
+
+
+def _recording(plan: Plan, loop: ClosedLoop | Side, recorder: Recorder, end_ns: int, under_way: float | None = None) -> Recording:
+    # What was answered behind the end took longer than the load; where every connection was lost it took less.
+    ended_ns = loop.ended_ns if loop.lost == plan.connections else max(loop.ended_ns, end_ns)
+    seconds = max(1e-9, (ended_ns - recorder.begin_ns) / SECOND_NS)
+    if isinstance(loop, Side):
+        under_way = loop.waited_ns / SECOND_NS / seconds
+    counts = (loop.sent, loop.unsent, loop.lost)
+    return Recording(recorder.slice_ns, recorder.finish(), recorder.errors, seconds, *counts, under_way or 0.0, peak_mib())
 
 
 def main() -> None:
@@ -157,9 +226,11 @@ def main() -> None:
 
     try:
         plan, number, processes = pickle.load(reader)  # noqa: S301 our own process wrote it
-        answer(run(plan, number, processes, start))
+        answer(client_load.run(plan, start) if isinstance(plan, ClientPlan) else run(plan, number, processes, start))
     except LoadError as error:
         answer(error)
+    except redis.RedisError as error:
+        answer(LoadError(str(error)))
     except EOFError:  # who started us has ended
         sys.exit(1)
 

@@ -32,7 +32,7 @@ def estimated(offered: Offered, operation: str | None, p: float) -> Quantile | N
         return None
     width_ns = offered.recording.slice_ns
     blocks: dict[int, list[tuple[float, int]]] = {}
-    for number, pairs in offered.recording.slices(operation, without=offered.stalled).items():
+    for number, pairs in offered.recording.slices(operation).items():
         blocks.setdefault(number * width_ns // BLOCK_NS, []).extend((us / 1e3, count) for us, count in pairs)
     return widen(found, list(blocks.values()))
 

@@ -1,5 +1,6 @@
 """A load that was offered and what it measured: what evidence keeps of it, and what pictures and comparisons are made from."""
 
+import dataclasses
 import json
 from array import array
 from collections import Counter
@@ -11,7 +12,8 @@ from runbook.load.histogram import Histogram
 from runbook.load.plan import Plan
 from runbook.load.recording import LATENCY, Cell, Recording
 
-FORMAT = 1
+# Format 1 had no control; seconds in which the host stalled were left out instead.
+FORMAT, READABLE = 2, (1, 2)
 COUNTS, MEASURES = ("sent", "unsent", "lost"), ("seconds", "under_way", "peak_mib")
 
 
@@ -37,23 +39,16 @@ class Offered:
     Attributes:
         description: what tells loads apart that can't be compared: commands, sizes, keys, rate, connections, placement.
         recording: what was measured.
-        stalled: seconds of `time.monotonic` in which the host itself stalled; they are not judged.
         marks: what happened meanwhile.
     """
 
     description: Mapping[str, Any]
     recording: Recording
-    stalled: frozenset[int] = frozenset()
     marks: tuple[Mark, ...] = field(default=())
 
     def histogram(self, operation: str | None = None, series: str = LATENCY) -> Histogram:
-        """Return the latencies that count: those of seconds in which the host did not stall."""
-        return self.recording.histogram(series, operation, without=self.stalled)
-
-    @property
-    def left_out(self) -> int:
-        """How many successful calls fell into seconds in which the host stalled."""
-        return self.recording.count() - self.recording.count(without=self.stalled)
+        """Return the latencies of the calls that succeeded."""
+        return self.recording.histogram(series, operation)
 
     def to_json(self) -> str:
         """Write it down without loss."""
@@ -61,15 +56,11 @@ class Offered:
 
     def to_data(self) -> dict[str, Any]:
         """Return it as what JSON can hold, without loss."""
-        made = self.recording
         return {
             "format": FORMAT,
             "description": dict(self.description),
-            "slice_ns": made.slice_ns,
-            "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
-            "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
-            **{name: getattr(made, name) for name in (*COUNTS, *MEASURES)},
-            "stalled": sorted(self.stalled),
+            **_recording_data(self.recording),
+            "control": _recording_data(self.recording.control) if self.recording.control else None,
             "marks": [[mark.at_ns, mark.took_ns, mark.what] for mark in self.marks],
         }
 
@@ -82,17 +73,30 @@ class Offered:
         """
         try:
             found = json.loads(text)
-            if found["format"] != FORMAT:
-                raise ValueError(f"it is of format {found['format']}, and {FORMAT} is read")
-            cells = tuple(_cell(*row) for row in found["cells"])
-            errors = Counter({(_text(operation), _text(text)): _whole(count) for operation, text, count in found["errors"]})
-            seconds, under_way, peak_mib = (float(found[name]) for name in MEASURES)
-            sent, unsent, lost = (_whole(found[name]) for name in COUNTS)
-            recording = Recording(_whole(found["slice_ns"]), cells, errors, seconds, sent, unsent, lost, under_way, peak_mib)
+            if found["format"] not in READABLE:
+                raise ValueError(f"it is of format {found['format']}, and {' and '.join(map(str, READABLE))} can be read")
+            control = _recording(found["control"]) if found.get("control") else None
             marks = tuple(Mark(_whole(at_ns), _whole(took_ns), _text(what)) for at_ns, took_ns, what in found["marks"])
-            return cls(dict(found["description"]), recording, frozenset(map(_whole, found["stalled"])), marks)
+            return cls(dict(found["description"]), dataclasses.replace(_recording(found), control=control), marks)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"this is no recording of a load: {error}") from error
+
+
+def _recording_data(made: Recording) -> dict[str, Any]:
+    return {
+        "slice_ns": made.slice_ns,
+        "cells": [[cell.slice, cell.series, cell.operation, list(cell.values_us), list(cell.counts)] for cell in made.cells],
+        "errors": [[operation, text, count] for (operation, text), count in sorted(made.errors.items())],
+        **{name: getattr(made, name) for name in (*COUNTS, *MEASURES)},
+    }
+
+
+def _recording(found: Mapping[str, Any]) -> Recording:
+    cells = tuple(_cell(*row) for row in found["cells"])
+    errors = Counter({(_text(operation), _text(text)): _whole(count) for operation, text, count in found["errors"]})
+    seconds, under_way, peak_mib = (float(found[name]) for name in MEASURES)
+    sent, unsent, lost = (_whole(found[name]) for name in COUNTS)
+    return Recording(_whole(found["slice_ns"]), cells, errors, seconds, sent, unsent, lost, under_way, peak_mib)
 
 
 def _cell(number: Any, series: Any, operation: Any, values: Any, counts: Any) -> Cell:

@@ -2,16 +2,16 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from runbook.load.histogram import Histogram, bucket_us
 
 SECOND_NS = 1_000_000_000
-# A run is cut into slices, so that a stall can be seen and seconds can be left out; so many at the most, however long it takes.
+# A run is cut into slices, so that a stall can be seen, and so that its share can be compared with that of the control; so many at most.
 MOST_SLICES = 1200
-_WIDTHS_NS = tuple(round(width_s * SECOND_NS) for width_s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600))
+_WIDTHS_NS = tuple(round(width_s * SECOND_NS) for width_s in (0.05, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600))
 # Slices that are still being filled: replies that come later open theirs again.
 _OPEN_SLICES = 4
 
@@ -22,6 +22,8 @@ OTHERS = "another failure"
 # What is recorded of a call: from its intended start to its end; from its sending to its end; how long every connection was busy at its
 # moment; and how late it was sent for no fault but ours. The first is the sum of the other three.
 LATENCY, SERVICE, QUEUE, LATE = "latency", "service", "queue", "late"
+# What the server can answer for: the latency without what our sender was late, and without what the server's process waited for a CPU.
+RESPONSE = "response"
 
 
 class Cell(NamedTuple):
@@ -29,7 +31,7 @@ class Cell(NamedTuple):
 
     Attributes:
         slice: its start, as the number of slices since the zero of `time.monotonic_ns`.
-        series: `latency`, `service`, `queue` or `late`.
+        series: `latency`, `service`, `queue`, `late` or `response`.
         operation: which.
         values_us: each latency that occurred, in µs.
         counts: how often.
@@ -56,6 +58,7 @@ class Recording:
         lost: connections that the server closed.
         under_way: calls under way on average, counted apart from their latencies, for Little's law.
         peak_mib: the most memory that a process of the engine held, in MiB.
+        control: the same load on a server without a database, interleaved call by call; None if there was none.
     """
 
     slice_ns: int
@@ -67,37 +70,33 @@ class Recording:
     lost: int = 0
     under_way: float = 0.0
     peak_mib: float = 0.0
+    control: "Recording | None" = None
 
-    def histogram(self, series: str = LATENCY, operation: str | None = None, *, without: Collection[int] = ()) -> Histogram:
+    def histogram(self, series: str = LATENCY, operation: str | None = None) -> Histogram:
         """Merge one series over all slices.
 
         Args:
-            series: `latency`, `service`, `queue` or `late`.
+            series: `latency`, `service`, `queue`, `late` or `response`.
             operation: only this one; all by default.
-            without: seconds of `time.monotonic` that are left out, with all slices that they touch.
         """
         return Histogram(
             pair
             for cell in self.cells
-            if cell.series == series and operation in (None, cell.operation) and not self._touches(cell.slice, without)
+            if cell.series == series and operation in (None, cell.operation)
             for pair in zip(cell.values_us, cell.counts, strict=True)
         )
 
-    def slices(self, operation: str | None = None, *, without: Collection[int] = ()) -> dict[int, list[tuple[int, int]]]:
+    def slices(self, operation: str | None = None, series: str = LATENCY) -> dict[int, list[tuple[int, int]]]:
         """Return the pairs of latency in µs and count of each slice, by the slice's number, ascending."""
         found: dict[int, list[tuple[int, int]]] = {}
         for cell in sorted(self.cells, key=lambda cell: cell.slice):
-            if cell.series == LATENCY and operation in (None, cell.operation) and not self._touches(cell.slice, without):
+            if cell.series == series and operation in (None, cell.operation):
                 found.setdefault(cell.slice, []).extend(zip(cell.values_us, cell.counts, strict=True))
         return found
 
-    def count(self, operation: str | None = None, *, without: Collection[int] = ()) -> int:
+    def count(self, operation: str | None = None) -> int:
         """Count the calls that succeeded."""
-        return sum(
-            sum(cell.counts)
-            for cell in self.cells
-            if cell.series == LATENCY and operation in (None, cell.operation) and not self._touches(cell.slice, without)
-        )
+        return sum(sum(cell.counts) for cell in self.cells if cell.series == LATENCY and operation in (None, cell.operation))
 
     def failed(self, operation: str | None = None) -> Counter[str]:
         """Count the calls that failed, by what was answered."""
@@ -117,12 +116,6 @@ class Recording:
         """Calls that succeeded a second."""
         return self.count() / self.seconds if self.seconds else 0.0
 
-    def _touches(self, number: int, seconds: Collection[int]) -> bool:
-        if not seconds:
-            return False
-        first, last = number * self.slice_ns // SECOND_NS, ((number + 1) * self.slice_ns - 1) // SECOND_NS
-        return any(second in seconds for second in range(first, last + 1))
-
 
 def together(recordings: Iterable[Recording], *, at_once: bool = False) -> Recording:
     """Merge recordings without loss.
@@ -139,6 +132,7 @@ def together(recordings: Iterable[Recording], *, at_once: bool = False) -> Recor
     if len(widths) != 1:
         raise ValueError(f"only recordings of the same slices can be merged, got widths of {sorted(widths)} ns")
     seconds = [recording.seconds for recording in found]
+    controls = [recording.control for recording in found if recording.control]
     return Recording(
         widths.pop(),
         tuple(cell for recording in found for cell in recording.cells),
@@ -149,11 +143,12 @@ def together(recordings: Iterable[Recording], *, at_once: bool = False) -> Recor
         sum(recording.lost for recording in found),
         sum(recording.under_way * (1 if at_once else recording.seconds / max(sum(seconds), 1e-9)) for recording in found),
         max(recording.peak_mib for recording in found),
+        together(controls, at_once=at_once) if len(controls) == len(found) else None,
     )
 
 
 def slice_width_ns(duration_s: float) -> int:
-    """Choose the width of slices for a run: 0.1 s, and more for a run of over two minutes."""
+    """Choose the width of slices for a run: 50 ms, and more for a run of over a minute."""
     return next((width for width in _WIDTHS_NS if duration_s * SECOND_NS / width <= MOST_SLICES), _WIDTHS_NS[-1])
 
 
@@ -194,6 +189,14 @@ class Recorder:
         row[us] = row.get(us, 0) + 1
         row = counts[LATE, operation]
         us = bucket_us(sent_ns - could_ns)
+        row[us] = row.get(us, 0) + 1
+
+    def response(self, operation: str, intended_ns: int, response_ns: int) -> None:
+        """Record the response time of a call that succeeded."""
+        if intended_ns < self.begin_ns:
+            return
+        row = self._counts(intended_ns // self.slice_ns)[RESPONSE, operation]
+        us = bucket_us(max(1, response_ns))
         row[us] = row.get(us, 0) + 1
 
     def batch(self, tally: Iterable[tuple[str, int]], sent_ns: int, done_ns: int) -> None:

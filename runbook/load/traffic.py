@@ -111,11 +111,12 @@ class Traffic:
         while batch := list(itertools.islice(names, 1000)):
             client.unlink(*batch)
 
-    def requests(self, stream: int = 0) -> list[Request]:
+    def requests(self, stream: int = 0, count: int = MOST_REQUESTS) -> list[Request]:
         """Encode the requests; the same seed and stream give the same ones.
 
         Args:
             stream: number of the process that sends them.
+            count: how many are sent, so that no more are encoded.
         """
         choice = random.Random(f"{self.seed}:{stream}")
         names, weights = list(self.operations), list(self.operations.values())
@@ -123,7 +124,7 @@ class Traffic:
         encoded: list[Request] = []
         replies: set[bytes] = set()  # equal ones are one object
         held_bytes = 0
-        while len(encoded) < MOST_REQUESTS and held_bytes < MOST_ENCODED_BYTES:
+        while len(encoded) < min(count, MOST_REQUESTS) and held_bytes < MOST_ENCODED_BYTES:
             request = _ENCODERS[choice.choices(names, weights)[0]](self, numbers)
             encoded.append(request)
             held_bytes += len(request.wire)

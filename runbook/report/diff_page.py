@@ -1,14 +1,14 @@
 """Renders what changed between two runs as one self-contained page."""
 
-import math
 from pathlib import Path
 from typing import Any, Protocol
 
 from runbook.evidence.store import EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict
-from runbook.report.diff import Change, Diff, Interval
+from runbook.report.diff import Change, Diff
 from runbook.report.measured import MISSING
 from runbook.report.overlay import overlay
+from runbook.report.own_time import Interval
 from runbook.report.rendering import fill
 
 
@@ -75,8 +75,7 @@ def _interval(change: Change, interval: Interval | None) -> str:
         return ""
     if not change.unit:
         return f"of {interval.samples:,}"
-    low, high = (MISSING if math.isinf(end) else _figure(Interval(end, end, end, 0), change.unit) for end in (interval.low, interval.high))
-    return f"{low} to {high}, of {interval.samples:,}{' slices' if change.unit == 'calls/s' else ''}"
+    return f"{interval.low:.3f} to {interval.high:.3f}, of {interval.samples:,}"
 
 
 def _picture(load: Any) -> dict[str, str]:

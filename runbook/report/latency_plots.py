@@ -3,17 +3,18 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from runbook.drills import attribution, latency, sweep
+from runbook.drills.sampling import THRESHOLD_MS
 from runbook.load.estimates import JUDGED
+from runbook.load.histogram import Histogram
 from runbook.load.offered import Mark, Offered
 from runbook.load.quantile import estimate
 from runbook.load.recording import SECOND_NS
@@ -37,13 +38,12 @@ from runbook.report.canvas import (
 )
 from runbook.report.display import Plot
 
-_COLOURS = dict(zip((*latency.OPERATIONS, latency.CLIENT), (BLUE, VERMILION, GREEN, PURPLE), strict=True))
+CONTROL = "control"
+_COLOURS = dict(zip((*latency.OPERATIONS, latency.CLIENT, CONTROL), (BLUE, VERMILION, GREEN, PURPLE, GREY), strict=True))
 # Lines that coincide are told apart by their dashes.
-_DASHES = dict(zip(_COLOURS, ("-", "--", "-.", ":"), strict=True))
+_DASHES = dict(zip(_COLOURS, ("-", "--", "-.", ":", "-"), strict=True))
 # Rows of the heat map: so many for each tenfold of latency.
 _ROWS_A_DECADE = 12
-# The hatching of what is left out.
-_STALL = "#374151"
 # So many marks are named, the longest of each kind first; more of them are drawn without a name.
 _NAMED_MARKS = 8
 # Marks within this share of the width share the place of their numbers; lines within it have their names on both sides.
@@ -52,15 +52,22 @@ _TOO_CLOSE = 0.05
 _NARROWEST = 0.022
 
 
+# The three lines of the sweep, of each step.
+_SWEPT: tuple[Callable[[sweep.Step], float | None], ...] = (
+    lambda step: step.p50_ms,
+    lambda step: step.p99_ms,
+    lambda step: step.control_p99_ms,
+)
+
+
 def percentiles(result: latency.Result) -> Plot:
-    """Draw latency over the percentile, on HdrHistogram's axis, with the limit: each operation, and all of them through the client."""
+    """Draw latency over the percentile, on HdrHistogram's axis: each operation, all of them through the client, and the control."""
     title = "How long did callers wait?"
     labels = ("percentile", "latency from the intended start, ms")
     figure, axes = canvas(title, *labels)
-    lines = {operation: (latency.BARE, operation) for operation in latency.OPERATIONS} | {latency.CLIENT: (latency.CLIENT, None)}
+    lines = _lines(result)
     ends, shown = [], []
-    for name, (carrier, operation) in lines.items():
-        samples = result.offered[carrier].histogram(operation) if carrier in result.offered else None
+    for name, samples in lines.items():
         if not samples:
             continue
         found = estimate(samples, JUDGED)
@@ -71,25 +78,33 @@ def percentiles(result: latency.Result) -> Plot:
             ends.append((ys[-1], xs[-1], name, _COLOURS[name]))
     percentile_ticks(axes, max((x for _, x, _, _ in ends), default=100.0))
     plain_ms(axes)
-    draw_limit(axes, latency.THRESHOLD_MS, f"limit at p99: {latency.THRESHOLD_MS:g} ms")
+    draw_limit(axes, THRESHOLD_MS, f"limit at p99: {THRESHOLD_MS:g} ms")
     label_ends(axes, ends)
     if not ends:
         say_nothing(axes, "too few calls were measured" if shown else "nothing was measured")
-    alt = f"{title} {', '.join(shown) or 'Nothing was measured'}; the limit is {latency.THRESHOLD_MS:g} ms."
-    return Plot(figure, title, tuple(lines), labels, f"{latency.THRESHOLD_MS:g} ms", alt)
+    alt = f"{title} {', '.join(shown) or 'Nothing was measured'}; the limit is {THRESHOLD_MS:g} ms."
+    return Plot(figure, title, tuple(lines), labels, f"{THRESHOLD_MS:g} ms", alt)
+
+
+def _lines(result: latency.Result) -> dict[str, Histogram | None]:
+    """Return the latencies of each line, by its name; None for what was not measured."""
+    bare, client = (result.offered[name].recording if name in result.offered else None for name in (latency.BARE, latency.CLIENT))
+    lines = {operation: bare.histogram(operation=operation) if bare else None for operation in latency.OPERATIONS}
+    control = bare.control.histogram() if bare and bare.control else None
+    return {**lines, latency.CLIENT: client.histogram() if client else None, CONTROL: control}
 
 
 def heat_map(offered: Offered | None) -> Plot:
-    """Draw how many calls took how long, over time; what happened meanwhile, and what was left out, is marked."""
+    """Draw how many calls took how long, over time; what happened meanwhile is marked."""
     title = "When were calls slow, and what happened then?"
     labels = ("seconds since the load began", "latency from the intended start, ms")
-    series = ("calls, darker for more", "left out: the host stalled", "what happened to the server")
-    limit = f"{latency.THRESHOLD_MS:g} ms"
+    series = ("calls, darker for more", "what happened to the server")
+    limit = f"{THRESHOLD_MS:g} ms"
     figure, axes = canvas(title, *labels)
     slices = offered.recording.slices() if offered else {}
     if offered is None or not slices:
         plain_ms(axes)
-        draw_limit(axes, latency.THRESHOLD_MS, f"limit: {limit}")
+        draw_limit(axes, THRESHOLD_MS, f"limit: {limit}")
         say_nothing(axes)
         return Plot(figure, title, series, labels, limit, f"{title} In this run nothing was measured.")
     width_s = offered.recording.slice_ns / SECOND_NS
@@ -107,10 +122,7 @@ def heat_map(offered: Offered | None) -> Plot:
     bar.ax.minorticks_off()
     axes.set_xlim(0, seconds[-1])
     plain_ms(axes)
-    for number in slices.keys() - offered.recording.slices(without=offered.stalled).keys():
-        begin_s = place[number] * width_s
-        axes.axvspan(begin_s, begin_s + width_s, facecolor="none", edgecolor=_STALL, hatch="///", linewidth=0, alpha=0.7)
-    draw_limit(axes, latency.THRESHOLD_MS, f"limit: {limit}")
+    draw_limit(axes, THRESHOLD_MS, f"limit: {limit}")
     marked = _marks(offered, place, width_s)
     named = _named(marked)
     for at_s, _ in marked:
@@ -120,27 +132,28 @@ def heat_map(offered: Offered | None) -> Plot:
     more = [f"and {len(marked) - len(named)} more"] if len(marked) > len(named) else []
     figure.set_figheight(3.9 + 0.17 * (2 + len(key) + len(more)))
     axes.set_title(title, loc="left", fontsize=11, pad=16)  # above the numbers of marks
-    handles = [Patch(facecolor="none", edgecolor=_STALL, hatch="///", label=series[1]), Line2D([], [], color=VERMILION, label=series[2])]
+    handles = [Line2D([], [], color=VERMILION, label=series[1])]
     handles += [Line2D([], [], linestyle="", label=line) for line in (*key, *more)]
     figure.legend(handles=handles, loc="outside lower left", fontsize=8, frameon=False)
     happened = ", ".join([*(f"{mark.what} at {at_s:.1f} s" for at_s, mark in named), *more]) or "nothing that was watched"
     samples, count = offered.recording.histogram(), offered.recording.count()
     slowest = f"{samples[-1]:.2f} ms" if len(samples) and not samples.out_of_range else "above 60 s"
-    calls = f"{count:,} {'call' if count == 1 else 'calls'}, the slowest {slowest}; {offered.left_out:,} left out"
+    calls = f"{count:,} {'call' if count == 1 else 'calls'}, the slowest {slowest}"
     alt = f"{title} {calls}; it happened: {happened}."
     return Plot(figure, title, series, labels, limit, alt)
 
 
 def rate_sweep(result: sweep.Result) -> Plot:
-    """Draw p50 and p99 against the offered rate, with the limit, the knee, and the highest rate that keeps the limit."""
+    """Draw p50 and p99 against the offered rate, p99 of the control, the limit, the knee, and the highest rate that keeps the limit."""
     title = "How much load keeps the limit?"
     labels = ("offered calls a second", "latency from the intended start, ms")
-    limit = f"{latency.THRESHOLD_MS:g} ms"
+    limit = f"{THRESHOLD_MS:g} ms"
     figure, axes = canvas(title, *labels)
     axes.set_xscale("log")
     ends = []
-    for name, colour, shape in (("p50", BLUE, "o-"), ("p99", VERMILION, "s-")):
-        points = [(step.rate_per_s, value) for step in result.steps if (value := getattr(step, f"{name}_ms")) is not None]
+    series = {"p50": (BLUE, "o-"), "p99": (VERMILION, "s-"), "p99 of the control": (GREY, "^-")}
+    for (name, (colour, shape)), value_of in zip(series.items(), _SWEPT, strict=True):
+        points = [(step.rate_per_s, value) for step in result.steps if (value := value_of(step)) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), shape, color=colour, linewidth=1.6, markersize=4)
             ends.append((points[-1][1], points[-1][0], name, colour))
@@ -151,7 +164,7 @@ def rate_sweep(result: sweep.Result) -> Plot:
     axes.set_xlim(min(rates) * 0.85, max(rates) * 1.35)
     plain_ms(axes)
     axes.minorticks_off()
-    draw_limit(axes, latency.THRESHOLD_MS, f"limit at p99: {limit}")
+    draw_limit(axes, THRESHOLD_MS, f"limit at p99: {limit}")
     label_ends(axes, ends)
     best, bend = result.best, result.knee
     if best and best == bend:
@@ -164,7 +177,7 @@ def rate_sweep(result: sweep.Result) -> Plot:
     told = f"the highest rate that keeps the limit is {best.rate_per_s:,.0f} calls a second" if best else "no rate kept the limit"
     tried = f"Of {len(result.steps)} {'rate' if len(result.steps) == 1 else 'rates'} {told}" if result.steps else "Nothing was measured"
     alt = f"{title} {tried}; the knee is {f'at {bend.rate_per_s:,.0f}' if bend else 'not reached'}."
-    return Plot(figure, title, ("p50", "p99"), labels, limit, alt)
+    return Plot(figure, title, tuple(series), labels, limit, alt)
 
 
 def layers(result: latency.Result) -> Plot:
@@ -174,7 +187,7 @@ def layers(result: latency.Result) -> Plot:
     figure, axes = canvas(title, *labels, height_inch=4.2)
     axes.grid(visible=False)
     series = (*attribution.PARTS, attribution.REST)
-    colours: Mapping[str, str] = dict(zip(series, (SKY, BLUE, ORANGE, GREEN, PURPLE, VERMILION, "#d1d5db"), strict=True))
+    colours: Mapping[str, str] = dict(zip(series, (SKY, ORANGE, GREEN, PURPLE, VERMILION, "#d1d5db"), strict=True))
     bars = [f"{layer.operation} {'median' if layer.p == 0.5 else f'p{layer.p * 100:g}'}" for layer in result.layers]
     longest = max((layer.whole_ms for layer in result.layers), default=1.0)
     told = []
@@ -187,8 +200,7 @@ def layers(result: latency.Result) -> Plot:
                 row, width, left=left, color=colours[name], edgecolor="white", linewidth=0.5, label=None if row else f"{number} {name}"
             )
             if width > _NARROWEST * longest:
-                ink = "white" if colours[name] == BLUE else "black"
-                axes.text(left + width / 2, row, f"{number}", color=ink, ha="center", va="center", fontsize=8.5)
+                axes.text(left + width / 2, row, f"{number}", color="black", ha="center", va="center", fontsize=8.5)
             left += width
         axes.plot([layer.whole_ms] * 2, [row - 0.42, row + 0.42], color="black", linewidth=1.6)
         axes.annotate(

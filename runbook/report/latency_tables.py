@@ -3,11 +3,46 @@
 from collections.abc import Mapping, Sequence
 
 from runbook.drills import attribution, latency, sweep
+from runbook.drills.sampling import LOOKS, MOST_OVER, THRESHOLD_MS
 from runbook.load.estimates import JUDGED, SHOWN, estimated
+from runbook.load.excess import excess_over
+from runbook.load.histogram import Histogram
 from runbook.load.offered import Offered
 from runbook.load.quantile import estimate
+from runbook.load.recording import SECOND_NS, Recording
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING
+
+
+def shares_table(result: latency.Result) -> Table:
+    """Show side by side what a caller on this host saw, what the control saw, and what is left for the server."""
+    rows: list[Sequence[str | Measured]] = []
+    stolen = Measured(MISSING if result.stolen is None else f"{100 * result.stolen:.1f}")
+    for name, operation in (*((latency.BARE, operation) for operation in latency.OPERATIONS), (latency.CLIENT, None)):
+        made = result.offered[name].recording if name in result.offered else Recording(SECOND_NS)
+        excess = excess_over(made, THRESHOLD_MS, operation, looks=len(LOOKS))
+        seen = [made.histogram(operation=operation), made.control.histogram(operation=operation) if made.control else Histogram([])]
+        percentiles = [
+            Measured(f"{cell.value:.3f}" if (cell := estimate(samples, p)) else MISSING) for samples in seen for p in (0.5, JUDGED)
+        ]
+        shares = (excess.server, excess.control, excess.value) if excess else (None, None, None)
+        interval = f"{100 * excess.low:.2f} to {100 * excess.high:.2f}" if excess else MISSING
+        told = [Measured(MISSING if share is None else f"{100 * share:.2f}") for share in shares]
+        rows.append((operation or f"all, through {name}", *percentiles, *told, Measured(interval), stolen))
+    over = f"over {THRESHOLD_MS:g} ms, %"
+    columns = (
+        "operation",
+        "a caller saw: p50, ms",
+        "p99, ms",
+        "the control saw: p50, ms",
+        "p99, ms",
+        f"server {over}",
+        f"control {over}",
+        f"beyond the control, % (limit {100 * MOST_OVER:g})",
+        "99 % interval",
+        "hypervisor took, % of the CPU",
+    )
+    return Table("What a caller saw, and what the server's share of it is", columns, rows)
 
 
 def percentile_table(offered: Mapping[str, Offered]) -> Table:

@@ -1,4 +1,4 @@
-"""A picture of one load in two runs: for each operation, the latency curves over each other, with the intervals that decide."""
+"""A picture of one load in two runs: for each operation, the latency curves over each other, as callers saw them."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, curve, percentile_ticks, plain_ms
-from runbook.report.diff import PERCENTILES, Change, LoadDiff
+from runbook.report.diff import LoadDiff
 from runbook.report.display import Plot
 
 _ABREAST = 3
@@ -43,7 +43,7 @@ def overlay(load: LoadDiff) -> Plot:
         axes.set_axisbelow(True)
         curves = [curve(offered.histogram(operation)) for offered in (load.before, load.after)]
         reach = max([reach, *(x for xs, _ in curves for x in xs)])
-        _draw(axes, curves, colour, [change for change in load.changes if change.what.endswith(f" of {operation}") and change.unit == "ms"])
+        _draw(axes, curves, colour)
     last: Axes = grid.flat[0]
     percentile_ticks(last, reach * 1.5)  # room for the labels
     plain_ms(last)
@@ -54,7 +54,7 @@ def overlay(load: LoadDiff) -> Plot:
     )
 
 
-def _draw(axes: Axes, curves: Sequence[tuple[list[float], list[float]]], colour: str, changes: Sequence[Change]) -> None:
+def _draw(axes: Axes, curves: Sequence[tuple[list[float], list[float]]], colour: str) -> None:
     ends = [values[-1] if values else 0.0 for _, values in curves]
     styles = (("before", GREY, "--", ends[0] > ends[1]), ("after", colour, "-", ends[1] >= ends[0]))
     for (xs, values), (label, shade, line, above) in zip(curves, styles, strict=True):
@@ -63,13 +63,6 @@ def _draw(axes: Axes, curves: Sequence[tuple[list[float], list[float]]], colour:
         axes.plot(xs, values, color=shade, linestyle=line, linewidth=1.6)
         offset = (5, 7 if above else -7)
         axes.annotate(label, (xs[-1], values[-1]), xytext=offset, textcoords="offset points", color=shade, va="center", fontsize=9)
-    for change in changes:
-        x = 1 / (1 - PERCENTILES[change.what.split(" ")[0]])
-        # Side by side, so that both can be seen where they overlap.
-        for interval, shade, place in ((change.before, GREY, x / 1.06), (change.after, colour, x * 1.06)):
-            if interval:
-                high = interval.high if math.isfinite(interval.high) else interval.value
-                axes.plot([place, place], [interval.low, high], color=shade, linewidth=3.2, alpha=0.55, solid_capstyle="butt")
 
 
 def _ms(interval: object) -> str:

@@ -1,4 +1,4 @@
-"""The floor of a latency: an echo without a database behind it, and a host that wakes a process late."""
+"""Servers without a database, which are the control of a load: an echo, and a stub for the client library."""
 
 import os
 import select
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachelib import Config
-from runbook.load.canary import sleep_jitter
-from runbook.load.echo import echo_server
+from cachelib import Config, connect
+from runbook.load.echo import echo_server, stub_server
 from runbook.load.engine import offer
 from runbook.load.placement import cores
-from runbook.load.plan import Plan
+from runbook.load.plan import Control, Plan
+from runbook.load.recording import RESPONSE
 from runbook.load.sockets import LoadError, dial, dialled
 from runbook.load.traffic import Traffic
 
 
 @pytest.fixture
 def echo() -> Iterator[Config]:
-    with echo_server() as config:
-        yield config
+    with echo_server() as server:
+        yield server.config
 
 
 def _traffic(size_bytes: int = 64) -> Traffic:
@@ -81,10 +81,10 @@ def test_a_connection_that_was_reset_ends_no_other(echo: Config) -> None:
 
 
 def test_it_ends_with_the_block_after_an_exception_too() -> None:
-    with pytest.raises(RuntimeError, match="of the test"), echo_server() as config, dialled(config, 1):
+    with pytest.raises(RuntimeError, match="of the test"), echo_server() as server, dialled(server.config, 1):
         raise RuntimeError("of the test")
     with pytest.raises(LoadError, match="Connection refused"):
-        dial(config, 1)
+        dial(server.config, 1)
 
 
 def test_its_port_lies_below_the_range_of_outgoing_connections(echo: Config) -> None:
@@ -94,31 +94,33 @@ def test_its_port_lies_below_the_range_of_outgoing_connections(echo: Config) -> 
 
 @pytest.mark.skipif(not cores(), reason="the system does not tell which core runs what")
 def test_it_runs_on_the_core_that_it_was_given() -> None:
-    with echo_server(cores()[-1]) as config:
-        assert offer(Plan(config, _traffic(), duration_s=0.1, rate_per_s=100), cores=cores()[:1]).count() > 0
-        inode = _listening_inode(config.port)
-        holders = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid() and _holds(pid, inode)]
-        assert [os.sched_getaffinity(int(pid)) for pid in holders] == [{cores()[-1]}]
+    with echo_server(cores()[-1]) as server:
+        assert offer(Plan(server.config, _traffic(), duration_s=0.1, rate_per_s=100), cores=cores()[:1]).count() > 0
+        assert os.sched_getaffinity(server.pid) == {cores()[-1]}
 
 
-def _listening_inode(port: int) -> str:
-    with open("/proc/net/tcp") as table:
-        return next(words[9] for words in map(str.split, table) if words[1].endswith(f":{port:04X}") and words[3] == "0A")
+def test_a_stub_answers_the_client_library_as_a_redis_does_but_keeps_nothing() -> None:
+    with stub_server(size_bytes=5) as server, connect(server.config) as client:
+        assert client.ping() is True
+        assert client.set("key", b"value") is True
+        assert client.get("key") == client.get("another") == b"xxxxx"
+        assert client.set("key", b"y" * 1_000_000) is True  # arrives in many pieces
 
 
-def _holds(pid: str, inode: str) -> bool:
-    try:
-        return any(os.readlink(f"/proc/{pid}/fd/{number}") == f"socket:[{inode}]" for number in os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False
+def test_a_load_with_a_control_is_answered_by_both(echo: Config) -> None:
+    with echo_server() as control:
+        plan = Plan(echo, _traffic(), duration_s=0.5, connections=4, rate_per_s=400, control=Control(control.config, control.pid, None))
+        made = offer(plan)
+    assert made.control is not None
+    assert (made.count(), made.control.count()) == (pytest.approx(200, abs=2), pytest.approx(200, abs=2))
+    assert not made.failed()
+    assert not made.control.failed()
+    assert len(made.control.histogram(RESPONSE)) == made.control.count()
 
 
-def test_every_nap_counts_as_jitter_however_short_its_delay() -> None:
-    late = sleep_jitter(0.3)
-    assert 20 < len(late) <= 3000
-    assert 0 < late[0] <= late[-1]
-
-
-@pytest.mark.skipif(not cores(), reason="the system pins nothing")
-def test_jitter_can_be_asked_of_one_core() -> None:
-    assert len(sleep_jitter(0.1, core=cores()[-1])) > 5
+def test_a_high_rate_takes_only_some_of_its_calls_to_the_control(echo: Config) -> None:
+    with echo_server() as control:
+        plan = Plan(echo, _traffic(), duration_s=0.4, connections=8, rate_per_s=6000, control=Control(control.config, control.pid, None))
+        made = offer(plan)
+    assert made.control is not None
+    assert made.control.sent == pytest.approx(made.sent / 3, rel=0.02)

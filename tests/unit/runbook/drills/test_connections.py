@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from runbook.drills.connections import judge_callers, judge_served
+from runbook.drills.connections import judge_callers, judge_rated, judge_served
 from runbook.evidence import Finding, Verdict
 from runbook.load import History, Outcome, Record
 from tests.unit.runbook.drills.loads import offered
@@ -95,3 +95,19 @@ def test_a_load_that_lost_a_connection_fails() -> None:
     load = offered(*[0.2] * 2000)
     lost = dataclasses.replace(load, recording=dataclasses.replace(load.recording, lost=1))
     assert judge_served(lost, CLAIM).verdict is FAIL
+
+
+def test_a_stated_rate_is_held_against_the_limit_beyond_the_control() -> None:
+    assert judge_rated(offered(*[0.2] * 2000)).verdict is PASS
+    assert judge_rated(offered(*[3.0] * 2000, control_ms=[3.0] * 2000)).verdict is PASS
+    finding = judge_rated(offered(*[*[0.2] * 9, 3.0] * 200))
+    assert (finding.verdict, finding.criterion, finding.measured[0].value) == (FAIL, "P-1", 10.0)
+
+
+def test_a_stated_rate_with_a_failed_call_fails_however_fast() -> None:
+    finding = judge_rated(offered(*[0.2] * 2000, errors={("GET", "connection lost"): 1}))
+    assert (finding.verdict, finding.reason) == (FAIL, "1 of 2001 calls failed, first: connection lost")
+
+
+def test_a_stated_rate_with_too_few_calls_is_inconclusive() -> None:
+    assert judge_rated(offered(*[0.2] * 50)).verdict is INCONCLUSIVE

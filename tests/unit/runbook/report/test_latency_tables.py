@@ -10,9 +10,9 @@ from runbook.drills.sweep import Result as Swept
 from runbook.drills.sweep import Step
 from runbook.load.offered import Offered
 from runbook.report.display import Measured, Table
-from runbook.report.latency_tables import layers_table, loads_table, percentile_table, sweep_table
+from runbook.report.latency_tables import layers_table, loads_table, percentile_table, shares_table, sweep_table
 from runbook.report.measured import MISSING
-from tests.unit.runbook.drills.loads import offered
+from tests.unit.runbook.drills.loads import excess, offered
 
 
 def _plain(table: Table) -> str:
@@ -29,7 +29,20 @@ def _layers(p: float, *parts_ms: float | None) -> Layers:
 
 
 def _step(rate_per_s: float, p99_ms: float | None = 0.3) -> Step:
-    return Step(rate_per_s, rate_per_s, p99_ms, p99_ms, 0.01, 3 if p99_ms and p99_ms < 1 else 0, 3, 0, 0)
+    return Step(rate_per_s, rate_per_s, p99_ms, p99_ms, 0.01, excess(0.0 if p99_ms and p99_ms < 1 else 0.5), 0)
+
+
+class TestSharesTable:
+    def test_two_runs_have_the_same_plain_text(self) -> None:
+        one, other = offered(*[0.2] * 2000), offered(*[0.3, 90.0] * 30, errors={("GET", "OOM"): 2})
+        tables = [shares_table(Result(loads, ())) for loads in ({BARE: one, CLIENT: other}, {BARE: other}, {})]
+        assert len({_plain(table) for table in tables}) == 1
+
+    def test_it_shows_what_a_caller_and_the_control_saw_beside_the_servers_share(self) -> None:
+        load = offered(*[*[0.2] * 9, 3.0] * 200, control_ms=[*[0.1] * 19, 2.0] * 100)
+        cells = [cell.text if isinstance(cell, Measured) else cell for cell in shares_table(Result({BARE: load}, (), stolen=0.043)).rows[0]]
+        assert cells[:8] == ["GET", "0.200", "3.000", "0.100", "2.000", "10.00", "5.00", "5.00"]
+        assert cells[9] == "4.3"
 
 
 class TestPercentileTable:
@@ -73,7 +86,7 @@ class TestLoadsTable:
 
 class TestLayersTable:
     def test_each_row_adds_up_to_the_whole(self) -> None:
-        table = layers_table(Result({}, (), (_layers(0.5, 0.1, 0.2, None, 0.3, 0.0, 0.05), _layers(0.99, *[0.0] * 6))))
+        table = layers_table(Result({}, (), (_layers(0.5, 0.3, None, 0.3, 0.0, 0.05), _layers(0.99, *[0.0] * 5))))
         for number in range(2):
             row = _row(table, number)
             parts = [float(row[name]) for name in (*PARTS, REST) if row[name] != MISSING]
@@ -81,8 +94,8 @@ class TestLayersTable:
         assert _row(table, 0)["server: the command, at most"] == MISSING
 
     def test_two_runs_have_the_same_plain_text(self) -> None:
-        one = _layers(0.99, 0.1, 0.2, 0.1, 0.3, 0.0, 0.05)
-        other = dataclasses.replace(one, whole_ms=77.0, parts_ms=(None,) * 6)
+        one = _layers(0.99, 0.3, 0.1, 0.3, 0.0, 0.05)
+        other = dataclasses.replace(one, whole_ms=77.0, parts_ms=(None,) * 5)
         tables = [layers_table(Result({}, (), measured)) for measured in ((one,), (other,), ())]
         assert len({_plain(table) for table in tables}) == 1
 
