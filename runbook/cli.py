@@ -228,13 +228,12 @@ def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> in
 
     if options.subject != "history":
         _check_ground(options.target, environ)
-        print(f"{options.rounds} rounds of {options.round_s:g} s each", flush=True)
     if options.subject == "history":
         recorded = recorder.measure(options.records, _say)
         table, findings = recorder_table(recorded), recorded.findings
     elif options.subject == "client":
         with contextlib.closing(open_target(options.target, environ)) as target:
-            compared = speed.compare(target, rounds=options.rounds, round_s=options.round_s, full=True)
+            compared = speed.compare(target, seconds=options.seconds, full=True)
         table, findings = speed_table(compared), compared.findings
     else:
         if options.target != "embedded":
@@ -421,6 +420,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", bench_command, executes=False)
     bench.add_argument("subject", choices=["client", "engine", "history"], help="what is measured")
     bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    bench.add_argument("--seconds", type=_positive, default=27.0, metavar="S", help="how long `client` measures at the most (default: 27)")
     bench.add_argument("--rounds", type=whole_number, default=5, metavar="N", help="rounds of each contestant (default: 5)")
     bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
     bench.add_argument("--records", type=whole_number, default=10_000_000, metavar="N", help="records of the history (default: 10,000,000)")

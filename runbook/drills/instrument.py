@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cachelib import Config
-from runbook.contestant import installed
+from runbook.client_worker import installed
 from runbook.drills.stage import Stage, staged
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load.known_delays import KINDS, slow_server

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from cachelib import Config, OutcomeUnknown, connect, connect_async
-from runbook.contestant import redis_py
+from runbook.client_worker import redis_py
 from runbook.drills.faults import Impact, Proxy, losing_replies
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History

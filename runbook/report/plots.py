@@ -7,6 +7,7 @@ import pandas as pd
 
 from runbook.drills import persistence, power_loss, reconnection, restore_time, speed
 from runbook.load import Outcome
+from runbook.load.paired_median import paired_median
 from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, label_ends, log_steps, say_nothing
 from runbook.report.display import Plot
 from runbook.report.frame import frame
@@ -137,28 +138,29 @@ def recovery(result: reconnection.Result) -> Plot:
 
 
 def ratios(result: speed.Result) -> Plot:
-    """Draw the ratio of each round, and what must be reached."""
+    """Draw the ratio of the rates of each pair, the interval of their median, and the limit."""
     title = "How many times the rate?"
-    axes_labels = ("ratio of the rates, a dot for each round", "")
+    axes_labels = ("ratio of the rates: a dot for each pair of slices, a line for the interval of the median", "")
     figure, axes = canvas(title, *axes_labels)
     axes.set_xscale("log")
     axes.grid(visible=False)
-    names = []
-    medians = []
-    for row, comparison in enumerate(reversed(speed.COMPARISONS)):
-        values = result.ratios(comparison.ours, comparison.theirs) if comparison.ours in result.rounds else []
-        work, (their_work, theirs) = comparison.ours.split("/")[0], comparison.theirs.split("/")
-        names.append(f"{work} against {their_work if theirs == 'cachelib' else theirs}")
-        axes.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.6, markersize=7)
-        axes.plot([comparison.at_least] * 2, [row - 0.3, row + 0.3], color=GREY, linestyle="--", linewidth=1.4)
-        axes.text(comparison.at_least, row + 0.34, f"≥ {comparison.at_least:g} ×", color=GREY, ha="center", va="bottom", fontsize=8)
+    drawn = [(comparison, limit) for comparison in speed.COMPARISONS for limit in comparison.limits if limit.what == speed.RATE]
+    names, medians = [comparison.name for comparison, _ in drawn], []
+    for row, (comparison, limit) in enumerate(reversed(drawn)):
+        values = speed.ratios(limit, result.pairs.get(comparison, ()))
+        axes.plot(values, [row] * len(values), "o", color=BLUE, alpha=0.35, markersize=5, markeredgewidth=0)
+        axes.plot([limit.value] * 2, [row - 0.3, row + 0.3], color=GREY, linestyle="--", linewidth=1.4)
+        axes.text(limit.value, row + 0.34, str(limit), color=GREY, ha="center", va="bottom", fontsize=8)
         if values:
-            medians.append(f"{names[-1]} {statistics.median(values):.1f} ×")
-    axes.set_yticks(range(len(names)), names)
+            found = paired_median(values)
+            axes.plot([found.low, found.high], [row - 0.16] * 2, color=VERMILION, linewidth=2.4, solid_capstyle="butt")
+            axes.plot([found.median], [row - 0.16], "|", color=VERMILION, markersize=12, markeredgewidth=2.4)
+            medians.append(f"{comparison.name} {found.median:.1f} × ({found.low:.2g} to {found.high:.2g})")
+    axes.set_yticks(range(len(names)), reversed(names))
     axes.set_ylim(-0.5, len(names) - 0.2)
-    axes.set_xlim(0.5, 32)
-    axes.set_xticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+    axes.set_xlim(0.25, 32)
+    axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16, 32], ["0.25", "0.5", "1", "2", "4", "8", "16", "32"])
     axes.minorticks_off()
-    threshold = ", ".join(f"{comparison.at_least:g} ×" for comparison in speed.COMPARISONS)
-    alt = f"{title} Medians: {', '.join(reversed(medians)) or 'none'}; asked are {threshold}."
-    return Plot(figure, title, tuple(reversed(names)), axes_labels, threshold, alt)
+    threshold = ", ".join(f"{limit.value:g} ×" for _, limit in drawn)
+    alt = f"{title} Medians with their intervals: {', '.join(reversed(medians)) or 'none'}; asked are {threshold}."
+    return Plot(figure, title, tuple(names), axes_labels, threshold, alt)

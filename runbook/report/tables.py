@@ -101,19 +101,21 @@ def steps_table(steps: Sequence[Step]) -> Table:
 
 
 def speed_table(result: speed.Result) -> Table:
-    """Show each contestant: medians over its rounds."""
+    """Show each client: medians over its slices."""
     rows: list[Sequence[str | Measured]] = []
-    for name, rounds in result.rounds.items():
+    for name, slices in result.slices.items():
         work, client = name.split("/")
         cells = (
-            f"{statistics.median(done.rate_per_s for done in rounds):,.0f}",
-            *(_median_ms([done.p50_us for done in rounds]), _median_ms([done.p99_us for done in rounds])),
-            _median_ms([done.longest_us for done in rounds]),
-            f"{sum(done.errors for done in rounds)}",
+            *(
+                f"{statistics.median(rates):,.0f}"
+                for rates in zip(*((each.own_rate_per_s, each.rate_per_s) for each in slices), strict=True)
+            ),
+            *(_median_ms([getattr(each, field) for each in slices]) for field in ("p50_us", "p99_us", "longest_us")),
+            f"{sum(each.errors for each in slices)}",
         )
         rows.append((work, Measured(client), *(Measured(cell) for cell in cells)))
-    columns = ("work", "client", "calls/s", "p50, ms", "p99, ms", "longest, ms", "failed")
-    return Table(f"A closed loop, medians of the rounds; {result.placement}", columns, rows)
+    columns = ("work", "client", "calls/s", "by the clock", "p50, ms", "p99, ms", "longest, ms", "failed")
+    return Table(f"A closed loop, medians of the slices; {result.placement}", columns, rows)
 
 
 def instrument_table(result: instrument.Result) -> Table:

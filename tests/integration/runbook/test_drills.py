@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cachelib import Client, Config, connect
-from runbook.drills import attribution, connections, latency, lost_replies, persistence, reconnection, setup, speed, sweep
+from runbook.drills import attribution, connections, latency, lost_replies, persistence, reconnection, setup, sweep
 from runbook.drills.faults import Outage, killed, stopped
 from runbook.drills.pool import fill_pool
 from runbook.evidence import Finding, Verdict
@@ -431,28 +431,3 @@ class TestLostReplies:
 
     def test_server_that_is_not_ours_gives_no_verdict(self, server: Embedded) -> None:
         assert [finding.verdict for finding in lost_replies.drill(_remote(server), increments=1).findings] == [INCONCLUSIVE]
-
-
-# --- speed ---
-
-
-class TestSpeed:
-    def test_every_contestant_runs_and_none_fails_a_call(self, own_server: Embedded) -> None:
-        result = speed.compare(own_server, rounds=1, round_s=0.5, connections=30)  # longer than a host stalls
-        contestants = {name for pair in speed.COMPARISONS for name in (pair.ours, pair.theirs)}
-        assert set(result.rounds) == contestants
-        for name, (done,) in result.rounds.items():
-            assert (done.calls > 0, done.errors) == (True, 0), name
-        assert result.findings[-1].verdict is PASS  # 30 connections are busy at once
-        with connect(own_server.config) as client:
-            assert client.dbsize() == 0  # its key is gone
-
-    def test_server_that_is_missing_gives_no_verdict(self, own_server: Embedded) -> None:
-        own_server.config = dataclasses.replace(own_server.config, deadline_s=0.2)
-        own_server.kill()
-        result = speed.compare(own_server, rounds=1, round_s=0.1)
-        assert {finding.verdict for finding in result.findings} == {INCONCLUSIVE}
-
-    def test_no_round_is_a_mistake(self, server: Embedded) -> None:
-        with pytest.raises(ValueError, match="at least one round"):
-            speed.compare(server, rounds=0, round_s=0.1)

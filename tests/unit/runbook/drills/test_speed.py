@@ -1,106 +1,82 @@
-"""What the comparison of clients concludes, from hand-written rounds."""
+"""What the comparison of clients concludes, from hand-written slices."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
-from runbook.contestant import summarise
-from runbook.drills.speed import COMPARISONS, Result, Round, judge_percentiles, judge_pool, judge_speed
-from runbook.evidence import Finding, Verdict
+from runbook.client_worker import summarise
+from runbook.drills.imports import ImportTimes, judge_imports
+from runbook.drills.slices import Slice
+from runbook.drills.speed import COMPARISONS, P99, RATE, Comparison, Pair, Result, judge_pairs
+from runbook.evidence import Verdict
 from runbook.report.plots import ratios
 from runbook.report.tables import speed_table
 
-FAST = {"one caller/cachelib": 20, "one caller/redis-py": 10, "100 threads/cachelib": 30, "100 threads/redis-py": 10}
-FAST |= {"100 tasks/cachelib": 100, "100 tasks/redis.asyncio": 10, "10,000 tasks/cachelib": 90}
+PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
+THREADS = COMPARISONS[1]
 
 
-def rounds_of(rates: Mapping[str, Sequence[float]], *, p99_us: float = 500.0, errors: int = 0) -> Result:
-    rounds = {
-        name: tuple(Round(int(rate * 1000), 1.0, 100.0, p99_us, 2 * p99_us, errors) for rate in values) for name, values in rates.items()
-    }
-    return Result("anywhere", rounds, {"cachelib": (0.11, 0.12), "redis": (0.1, 0.1)})
+def piece(rate: float, *, p99_us: float = 500.0, own_s: float = 0.1, errors: int = 0) -> Slice:
+    return Slice(round(rate * own_s), errors, 0.1, own_s, 100.0, p99_us, 2 * p99_us)
 
 
-def fast(**changes: Sequence[float]) -> dict[str, Sequence[float]]:
-    return {name: (rate,) * 5 for name, rate in FAST.items()} | changes
+def pairs_of(comparison: Comparison, times_the_limit: float, count: int = 12) -> list[Pair]:
+    """Pairs whose every ratio is so many times its limit."""
+    limits = {limit.what: limit.value * times_the_limit for limit in comparison.limits}
+    ours, theirs = piece(10_000 * limits[RATE]), piece(10_000, p99_us=500.0 * limits.get(P99, 1.0))
+    return [(ours, theirs)] * count
 
 
-def verdicts(findings: Sequence[Finding]) -> list[Verdict]:
-    return [finding.verdict for finding in findings]
+def verdicts(comparison: Comparison, pairs: Sequence[Pair]) -> set[Verdict]:
+    return {finding.verdict for finding in judge_pairs(comparison, pairs)}
 
 
-def test_ratios_that_are_reached_pass() -> None:
-    assert set(verdicts(judge_speed(rounds_of(fast())))) == {Verdict.PASS}
+@pytest.mark.parametrize("comparison", COMPARISONS, ids=lambda each: each.name)
+def test_each_limit_decides(comparison: Comparison) -> None:
+    assert verdicts(comparison, pairs_of(comparison, 1.1)) == {PASS}
+    assert verdicts(comparison, pairs_of(comparison, 0.9)) == {FAIL}
+    assert verdicts(comparison, pairs_of(comparison, 1.1, count=5)) == {INCONCLUSIVE}
+    assert verdicts(comparison, pairs_of(comparison, 1.1) + pairs_of(comparison, 0.9)) == {INCONCLUSIVE}
+    assert verdicts(comparison, []) == {INCONCLUSIVE}
 
 
-@pytest.mark.parametrize("slow", range(len(COMPARISONS)))
-def test_a_ratio_that_no_round_reaches_fails(slow: int) -> None:
-    comparison = COMPARISONS[slow]
-    theirs = FAST[comparison.theirs]
-    found = judge_speed(rounds_of(fast(**{comparison.ours: (0.9 * comparison.at_least * theirs,) * 5})))
-    assert found[slow].verdict is Verdict.FAIL
-    assert "no round reached it" in found[slow].reason
+def test_a_stalled_slice_does_not_decide() -> None:
+    assert verdicts(THREADS, pairs_of(THREADS, 1.1, count=18) + pairs_of(THREADS, 0.1, count=1)) == {PASS}
 
 
-def test_rounds_that_disagree_are_inconclusive() -> None:
-    found = judge_speed(rounds_of(fast(**{"one caller/cachelib": (12, 12, 12, 12, 20)})))
-    assert found[0].verdict is Verdict.INCONCLUSIVE
-    assert "take more rounds" in found[0].reason
+def test_time_in_which_another_process_had_the_core_does_not_count() -> None:
+    pairs = [(piece(30_000, own_s=0.05), theirs) for _, theirs in pairs_of(COMPARISONS[0], 1.1)]
+    assert verdicts(COMPARISONS[0], pairs) == {PASS}
 
 
-def test_few_rounds_may_pass_and_never_fail() -> None:
-    two = {name: (rate,) * 2 for name, rate in FAST.items()}
-    assert set(verdicts(judge_speed(rounds_of(two)))) == {Verdict.PASS}
-    slow = judge_speed(rounds_of({**two, "one caller/cachelib": (5, 5)}))[0]
-    assert slow.verdict is Verdict.INCONCLUSIVE
-    assert "5 are needed" in slow.reason
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_failed_call_fails_however_fast_the_others_were(which: int) -> None:
+    pairs = pairs_of(THREADS, 1.1)
+    broken = list(pairs[0])
+    broken[which] = dataclasses.replace(broken[which], errors=1)
+    found = judge_pairs(THREADS, [*pairs, (broken[0], broken[1])])
+    assert {(finding.verdict, finding.reason) for finding in found} == {(FAIL, "1 calls failed")}
 
 
-@pytest.mark.parametrize("silent", ["one caller/cachelib", "one caller/redis-py"])
-def test_a_round_without_a_call_is_inconclusive(silent: str) -> None:
-    found = judge_speed(rounds_of(fast(**{silent: (20, 20, 20, 20, 0)})))[0]
-    assert found.verdict is Verdict.INCONCLUSIVE
-    assert "give longer rounds" in found.reason
-
-
-def test_a_stalled_round_does_not_decide() -> None:
-    assert judge_speed(rounds_of(fast(**{"one caller/cachelib": (20, 3, 20, 20, 3)})))[0].verdict is Verdict.PASS
-
-
-def test_a_failed_call_fails_however_fast_the_others_were() -> None:
-    found = judge_speed(rounds_of(fast(), errors=1))
-    assert found[0].verdict is Verdict.FAIL
-    assert "calls failed" in found[0].reason
-
-
-def test_a_contestant_that_did_not_run_is_inconclusive() -> None:
-    rates = fast()
-    del rates["one caller/redis-py"]
-    assert judge_speed(rounds_of(rates))[0].verdict is Verdict.INCONCLUSIVE
+def test_a_client_whose_every_call_fails_is_no_fast_one() -> None:
+    nothing = Slice(0, 100, 0.1, 0.1, None, None, None)
+    assert verdicts(THREADS, [(nothing, theirs) for _, theirs in pairs_of(THREADS, 1.1)]) == {FAIL}
 
 
 def test_a_heavy_import_fails() -> None:
-    heavy = Result("anywhere", rounds_of(fast()).rounds, {"cachelib": (0.3,), "redis": (0.1,)})
-    assert judge_speed(heavy)[-1].verdict is Verdict.FAIL
+    assert judge_imports([ImportTimes(0.1, 0.13)] * 12).verdict is PASS
+    assert judge_imports([ImportTimes(0.1, 0.3)] * 12).verdict is FAIL
 
 
-def test_percentiles_are_judged_by_the_median_round() -> None:
-    assert verdicts(judge_percentiles(rounds_of(fast()))) == [Verdict.PASS, Verdict.PASS]
-    assert verdicts(judge_percentiles(rounds_of(fast(), p99_us=1500.0))) == [Verdict.PASS, Verdict.FAIL]
-
-
-def test_a_pool_that_did_not_fill_fails() -> None:
-    assert judge_pool(99, 100).verdict is Verdict.FAIL
-    assert judge_pool(100, 100).verdict is Verdict.PASS
-
-
-def test_a_round_is_summed_up_in_microseconds() -> None:
-    assert Round(**summarise([0.003, 0.001, 0.002], 1.0, 1)) == Round(3, 1.0, 2000.0, 3000.0, 3000.0, 1)
-    assert Round(**summarise([], 1.0, 0)) == Round(0, 1.0, None, None, None, 0)
+def test_a_slice_is_summed_up_in_microseconds() -> None:
+    assert Slice(**summarise([0.003, 0.001, 0.002], 1, 1.0, 0.5)) == Slice(3, 1, 1.0, 0.5, 2000.0, 3000.0, 3000.0)
+    assert Slice(**summarise([], 0, 1.0, 1.0)) == Slice(0, 0, 1.0, 1.0, None, None, None)
 
 
 def test_the_picture_and_the_table_hold_every_comparison() -> None:
-    result = rounds_of(fast())
-    assert len(ratios(result).series) == len(COMPARISONS)
-    assert "one caller against redis-py 2.0 ×" in ratios(result).alt
-    assert all(name.split("/")[1] in speed_table(result).text() for name in FAST)
+    result = Result("anywhere", {each: pairs_of(each, 1.1) for each in COMPARISONS}, {}, (), 1.0)
+    assert ratios(result).series == tuple(each.name for each in COMPARISONS)
+    assert "one caller against redis-py 1.3 × (1.3 to 1.3)" in ratios(result).alt
+    assert all(each.ours.split("/")[1] in speed_table(result).text() for each in COMPARISONS)
+    assert ratios(Result("not placed", {}, {}, (), 0.0)).alt.startswith("How many times the rate? Medians with their intervals: none")
