@@ -233,13 +233,13 @@ def bench_command(options: argparse.Namespace, environ: Mapping[str, str]) -> in
         table, findings = recorder_table(recorded), recorded.findings
     elif options.subject == "client":
         with contextlib.closing(open_target(options.target, environ)) as target:
-            compared = speed.compare(target, seconds=options.seconds, full=True)
+            compared = speed.compare(target, seconds=options.seconds or 27.0, full=True)
         table, findings = speed_table(compared), compared.findings
     else:
         if options.target != "embedded":
             raise UsageError("the engine is measured on a server of our own: leave --target away")
         with Embedded(environ, instrument.FLAGS) as server:
-            measured = instrument.measure(server, rounds=options.rounds, round_s=options.round_s, progress=_say)
+            measured = instrument.measure(server, seconds=options.seconds or 85.0, progress=_say)
         table, findings = instrument_table(measured), measured.findings
     print(table.text())
     print()
@@ -420,9 +420,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = command("bench", bench_command, executes=False)
     bench.add_argument("subject", choices=["client", "engine", "history"], help="what is measured")
     bench.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
-    bench.add_argument("--seconds", type=_positive, default=27.0, metavar="S", help="how long `client` measures at the most (default: 27)")
-    bench.add_argument("--rounds", type=whole_number, default=5, metavar="N", help="rounds of each contestant (default: 5)")
-    bench.add_argument("--round-s", type=_positive, default=1.0, metavar="S", help="seconds of each round (default: 1)")
+    bench.add_argument("--seconds", type=_positive, metavar="S", help="what it takes at the most (default: client 27, engine 85)")
     bench.add_argument("--records", type=whole_number, default=10_000_000, metavar="N", help="records of the history (default: 10,000,000)")
     load = command("load", load_command, executes=False)
     load.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")

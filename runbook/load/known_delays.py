@@ -1,8 +1,8 @@
-"""A server of our own that answers PING after a delay that it chose, and sends ECHO back at once; it remembers how long each really waited.
+"""A server of our own that answers PING after a delay that it chose, and ECHO at once; it remembers how long each really waited.
 
-As a module (`python -m runbook.load.known_delays KIND`) it prints its port, answers until its input ends, and then prints the delays in ns
-as JSON. One thread spins over all connections, since a sleep would end up to 0.1 ms late. What counts runs from having read a request to
-having written its reply.
+As a module (`python -m runbook.load.known_delays KIND`) it prints its port, answers until its input ends, and then prints what it
+remembers as JSON. It sleeps until the next reply is due: late by 0.1 ms, which it measures. A server that spins would lose its core to
+other processes in the middle of a delay. What it remembers runs from having read a request to having written its reply.
 """
 
 import contextlib
@@ -15,8 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO
 
+from runbook.load.pacer import sharpen_timers
 from runbook.tether import tethered
 
 PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
@@ -26,6 +28,22 @@ KINDS: dict[str, Callable[[random.Random], float]] = {
     "uniform": lambda choice: choice.uniform(1.0, 2.0),
     "bimodal": lambda choice: 20.0 if choice.random() < 0.05 else 0.2,
 }
+
+# When a request was read, on the clock of `time.monotonic_ns`, and how many ns it waited.
+Delays = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What the server remembers.
+
+    Attributes:
+        pings: each PING, without those that greet.
+        echoes: each ECHO.
+    """
+
+    pings: Delays
+    echoes: Delays
 
 
 class SlowServer:
@@ -44,11 +62,11 @@ class SlowServer:
         self.pid = process.pid
         self.port = int(self._stdout.readline())
 
-    def delays_ms(self) -> tuple[list[float], list[float]]:
-        """End it, and return how long each PING and each ECHO waited, in ms, ascending; the PING that greets is left out."""
+    def end(self) -> Truth:
+        """End it, and return what it remembers."""
         self._stdin.close()
-        pings, echoes = json.loads(self._stdout.readline())
-        return sorted(delay_ns / 1e6 for delay_ns in pings), sorted(delay_ns / 1e6 for delay_ns in echoes)
+        pings, echoes = ([(read_ns, waited_ns) for read_ns, waited_ns in found] for found in json.loads(self._stdout.readline()))
+        return Truth(pings, echoes)
 
 
 @contextlib.contextmanager
@@ -66,12 +84,12 @@ def slow_server(kind: str) -> Iterator[SlowServer]:
             process.kill()
 
 
-def serve(kind: str) -> tuple[list[int], list[int]]:
+def serve(kind: str) -> tuple[Delays, Delays]:
     """Answer until the input ends; the first request of each connection is answered at once and not counted."""
     draw, choice = KINDS[kind], random.Random(1)
     clock = time.monotonic_ns
-    pings: list[int] = []
-    echoes: list[int] = []
+    pings: Delays = []
+    echoes: Delays = []
     waiting: list[tuple[int, int, int]] = []  # when to answer, when it was read, on which connection
     lines: dict[int, socket.socket] = {}
     greeted: set[int] = set()
@@ -80,7 +98,9 @@ def serve(kind: str) -> tuple[list[int], list[int]]:
         epoll.register(listener, select.EPOLLIN)
         epoll.register(sys.stdin, select.EPOLLIN)
         while True:
-            for number, _ in epoll.poll(0 if waiting or greeted else 0.01):
+            # `epoll` itself counts in milliseconds, `select` on it in microseconds.
+            select.select([epoll], [], [], max(0.0, (waiting[0][0] - clock()) / 1e9) if waiting else None)
+            for number, _ in epoll.poll(0):
                 if number == sys.stdin.fileno():
                     return pings, echoes
                 if number == listener.fileno():
@@ -97,7 +117,7 @@ def serve(kind: str) -> tuple[list[int], list[int]]:
                     greeted.discard(number)
                 elif data == ECHO:
                     lines[number].send(data)
-                    echoes.append(clock() - read_ns)
+                    echoes.append((read_ns, clock() - read_ns))
                 elif number not in greeted:
                     lines[number].send(PONG)
                     greeted.add(number)
@@ -107,8 +127,9 @@ def serve(kind: str) -> tuple[list[int], list[int]]:
                 _, read_ns, number = heapq.heappop(waiting)
                 if number in lines:
                     lines[number].send(PONG)
-                    pings.append(clock() - read_ns)
+                    pings.append((read_ns, clock() - read_ns))
 
 
 if __name__ == "__main__":
+    sharpen_timers()
     print(json.dumps(serve(sys.argv[1])), flush=True)

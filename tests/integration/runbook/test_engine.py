@@ -19,12 +19,18 @@ import pytest
 
 from cachelib import Config, connect
 from cachelib.config import Secret
+from runbook.drills.engine_bench.known_delays import LIMIT, DelaySampler
+from runbook.drills.engine_bench.part import Budget, judge_values
+from runbook.drills.engine_bench.stall import expected_p99_ms, stalled
+from runbook.drills.stage import Stage
+from runbook.evidence import Verdict
 from runbook.load import engine
+from runbook.load.bare_loop import bare_loop
 from runbook.load.closed_loop import ClosedLoop
 from runbook.load.engine import offer
-from runbook.load.known_delays import KINDS, slow_server
+from runbook.load.known_delays import KINDS
 from runbook.load.open_loop import UNSENT
-from runbook.load.placement import cores
+from runbook.load.placement import Placement, cores
 from runbook.load.plan import Plan
 from runbook.load.recording import LATE, SECOND_NS, SERVICE, Recording
 from runbook.load.sockets import LOST, UNASKED, LoadError
@@ -84,72 +90,33 @@ def test_an_open_loop_of_one_call_a_second_takes_its_whole_time(server: Embedded
     assert (made.count(), made.seconds) == (2, pytest.approx(0.9, abs=0.05))
 
 
-@contextlib.contextmanager
-def _stalled(server: Embedded, after_s: float) -> Iterator[None]:
-    """Stop the server for 500 ms, once."""
-    stop, resume = threading.Timer(after_s, server.pause), threading.Timer(after_s + 0.5, server.resume)
-    stop.start()
-    resume.start()
-    yield
-    resume.join()
-
-
 @pytest.mark.no_cover
 def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(server: Embedded) -> None:
-    """500 ms in 10 s hold up one call in twenty: of all calls, one in a hundred waits for over 400 ms."""
-    with _stalled(server, 5.0):
-        made = offer(Plan(server.config, PING, 10.0, 50, 5000))
+    """Half a second of five holds up one call in ten: of all calls, one in a hundred waits for nine tenths of the stall or longer."""
+    with stalled(server, 2.0) as stood:
+        made = offer(Plan(server.config, PING, 5.0, 50, 5000))
     assert made.errors == {}
-    assert made.count() == 50_000
+    assert made.count() == 25_000
     found = made.histogram()
-    assert 380 < _at(found, 0.99) < 480
-    assert found[-1] > 490
-    assert _at(found, 0.5) < 20
-    with _stalled(server, 1.5):
+    low, high = expected_p99_ms(stood, 5.0)
+    assert low <= _at(found, 0.99) <= high
+    with stalled(server, 1.5) as stood:
         closed = offer(Plan(server.config, PING, 3.0, 50)).histogram()
-    assert closed[-1] > 480  # it was there
+    assert closed[-1] > 1e3 * stood.least_s - 10  # it was there
     assert _at(closed, 0.99) < 100
 
 
-def _measured(kind: str) -> list[tuple[float, float, float]]:
-    """Offer a load to a server that delays every PING and no ECHO, and return p50, p99 and p99.9 in ms.
-
-    Each as the delay that the server itself measured, the latency that the engine did, and what ECHO cost besides the server's own time:
-    the way there and back, and waking up.
-    """
-    apart = len(cores()) > 1
-    with slow_server(kind) as slow:
-        if apart:
-            os.sched_setaffinity(slow.pid, {cores()[0]})
-        # So many calls a second that the engine never sleeps: a reply that wakes it costs more than one that comes while it is awake.
-        plan = Plan(Config(host="127.0.0.1", port=slow.port), Traffic("", {"PING": 1, "ECHO": 1}, {1: 1}), 1.0, 64, 6000, spin=True)
-        made = offer(plan, cores=cores()[-1:] if apart else ())
-        delayed, at_once = slow.delays_ms()
-    assert made.errors == {}
-    assert (made.count("PING"), made.count("ECHO")) == (len(delayed), len(at_once))
-    ping, echo = made.histogram(operation="PING"), made.histogram(operation="ECHO")
-    return [(_at(delayed, p), _at(ping, p), _at(echo, p) - _at(at_once, p)) for p in (0.5, 0.99, 0.999)]
-
-
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", KINDS)
 def test_latencies_are_those_that_the_server_made(kind: str) -> None:
-    """Each quantile is within 3 % or 30 µs of the truth, besides what a call costs that is answered at once.
-
-    No round may show a latency that is too short. Where other work takes a core away, by slices of milliseconds, latencies are longer than
-    what the server knows of; so only rounds count in which 99 of 100 calls that are answered at once cost less than 0.1 ms, and of these
-    one must agree. A host that is never so quiet can't tell.
-    """
-    quiet = []
-    for _ in range(6):
-        found = _measured(kind)
-        leeways = [max(0.03 * truth, 0.03) for truth, _, _ in found]
-        assert all(latency > truth - leeway for (truth, latency, _), leeway in zip(found, leeways, strict=True))
-        if found[1][2] < 0.1:
-            if all(latency < truth + floor + leeway for (truth, latency, floor), leeway in zip(found, leeways, strict=True)):
-                return
-            quiet.append(found)
-        assert len(quiet) < 4, f"truth, latency and cost in ms at p50, p99 and p99.9: {quiet}"
-    pytest.skip(f"the host was quiet in {len(quiet)} of 6 rounds, too busy to tell")
+    """In each interval they are held against what the server knows, and against calls between them that are answered at once."""
+    placement = Placement(cores()[0], (cores()[-1],)) if len(cores()) > 1 else Placement()
+    with bare_loop(placement.load) as bare:
+        sampler = DelaySampler(Stage(Config(), PING, placement), bare, kind)
+        values = Budget(30.0, 1).sample(sampler.take, LIMIT)
+    finding = judge_values(kind, LIMIT, values, sampler.wrong)
+    print(finding.measured, sampler.shown)
+    assert finding.verdict is Verdict.PASS, finding
 
 
 @LOOPS
@@ -410,13 +377,9 @@ def test_tls_carries_every_operation_and_strangers_get_nothing(certificate: tupl
 
 def test_a_thousand_connections_are_there_at_once(start_server: Any) -> None:
     server = start_server("--maxclients", "2000", "--appendonly", "no")
-    began_s = time.monotonic()
     made = offer(Plan(server.config, PING, 0.5, 1000, 4000))
-    took_s = time.monotonic() - began_s - 0.5
-    print(f"1,000 connections: {took_s:.2f} s beyond the run")
     assert made.errors == {}
     assert made.count() == 2000
-    assert took_s < 3
 
 
 @pytest.mark.parametrize(("processes", "arrivals"), [(2, "constant"), (3, "constant"), (2, "poisson")])

@@ -1,7 +1,9 @@
 """The judgement of the recorder's figures, and that it takes them."""
 
 import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from runbook.drills import recorder
 from runbook.drills.checkers import account
 from runbook.evidence import Verdict
 from runbook.load import History, Outcome, Record
+from runbook.load.journal import Lane
 from runbook.report.tables import recorder_table
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
@@ -16,10 +19,10 @@ RECORDS = [Record(0, "RPUSH", f"0:{number}", number, number, number + 1, Outcome
 
 
 def verdicts(
-    *, write_s: float = 1e-4, memory_mib: float = 90.0, missing: tuple[str, ...] = ("0:5",), more: tuple[str, ...] = ()
+    *, ratio: float = 0.7, memory_mib: float = 90.0, missing: tuple[str, ...] = ("0:5",), more: tuple[str, ...] = ()
 ) -> list[Verdict]:
     found = account(History(RECORDS), [*(record.value for record in RECORDS if record.value not in missing), *more], ())
-    return [finding.verdict for finding in recorder.judge_figures(10, write_s, memory_mib, found, "0:5")]
+    return [finding.verdict for finding in recorder.judge_figures(10, [ratio] * 12, memory_mib, found, "0:5")]
 
 
 def test_figures_within_their_bounds_pass() -> None:
@@ -27,8 +30,20 @@ def test_figures_within_their_bounds_pass() -> None:
 
 
 def test_a_slow_journal_fails() -> None:
-    assert verdicts(write_s=10 / 20_000) == [PASS, PASS, PASS]
-    assert verdicts(write_s=10 / 19_999) == [FAIL, PASS, PASS]
+    assert verdicts(ratio=1.0) == [PASS, PASS, PASS]
+    assert verdicts(ratio=1.1) == [FAIL, PASS, PASS]
+
+
+def test_a_journal_that_synchronises_each_record_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = Lane.done
+
+    def slow(lane: Lane, *arguments: Any) -> None:
+        done(lane, *arguments)
+        with lane.path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    monkeypatch.setattr(Lane, "done", slow)
+    assert recorder.measure(2000, print).findings[0].verdict is FAIL
 
 
 def test_much_memory_fails_and_memory_that_is_not_told_proves_nothing() -> None:
