@@ -134,7 +134,7 @@ def test_list_tells_each_notebook_its_question_and_its_parameters(runs):
         (["report", "no-such"], {}, "there is no run no-such"),
         (["report", ""], {}, "there is no run without a name"),
         (["integrity", ".."], {}, "is not the folder of a run: it holds neither result.json nor manifest.json"),
-        (["bench", "client", "--rounds", "0"], {}, "invalid"),
+        (["bench", "client", "--seconds", "0"], {}, "invalid"),
         (["bench", "server"], {}, "invalid choice: 'server'"),
         (["bench", "client"], {"REDIS_SERVER": "no-such-server"}, "REDIS_SERVER is 'no-such-server'"),
         (["dance"], {}, "invalid choice: 'dance'"),
@@ -150,7 +150,7 @@ def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, environ, com
 
 
 def test_bench_shows_each_client_and_exits_with_the_worst_verdict(runs):
-    done = command("bench", "client", "--rounds", "1", "--round-s", "0.1", runs=runs)
+    done = command("bench", "client", "--seconds", "6", runs=runs)
     rows = dict(re.findall(r"^(one caller|10?,?0+ (?:threads|tasks)) +(\S+)", done.stdout, re.MULTILINE))
     assert set(rows) == {"one caller", "100 threads", "100 tasks", "10,000 tasks"}
     verdicts = set(re.findall(r"^(PASS|FAIL|INCONCLUSIVE) ", done.stdout, re.MULTILINE))
