@@ -23,7 +23,7 @@ from runbook.targets import Embedded
 
 # For its server: no persistence that could disturb, and room for the most connections.
 FLAGS = ("--save", "", "--appendonly", "no", "--maxclients", str(MOST + 1100))
-# Claims that are sampled until they are decided; the other parts take about 25 s.
+# Claims that are sampled until they are decided; the other parts take so long.
 _SAMPLED = len(LIMITS) + len(CASES) + len(KINDS) + 1
 _FIXED_S = 27.0
 
@@ -68,9 +68,10 @@ def measure(server: Embedded, *, seconds: float, progress: Callable[[str], None]
 
 
 def _parts(stage: Stage, server: Embedded, budget: Budget) -> Iterator[tuple[str, Part]]:
+    # What is decided soon comes first, and leaves its time to what is not.
     yield "a server that stalls for half a second", stall(stage, server)
     yield "memory of many calls", memory(stage)
+    yield "making many connections, beside a bare loop", start(stage, budget)
+    yield "delays that are known, beside what the engine made of them", known_delays(stage, budget)
     yield "rate of a closed loop, beside redis-benchmark's", capacity(stage, budget)
     yield "how late calls of an open loop leave, beside a bare loop", lateness(stage, budget)
-    yield "delays that are known, beside what the engine made of them", known_delays(stage, budget)
-    yield "making many connections, beside a bare loop", start(stage, budget)
