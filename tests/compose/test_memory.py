@@ -102,6 +102,7 @@ def assert_full(project: Compose, salt: bytes) -> None:
         assert client.info("stats")["evicted_keys"] == 0
 
 
+@pytest.mark.nightly
 def test_full_server_survives_the_rewrite_of_its_file(own_compose: Compose) -> None:
     """With the story's 512 MB and the limit of the compose file."""
     with client_of(own_compose) as client:

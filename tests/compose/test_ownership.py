@@ -105,8 +105,17 @@ def test_nothing_is_left_of_a_process_that_is_ended(
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("after_s", [0.4, 0.7, 1.0])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "after_s"),
+    [
+        (signal.SIGKILL, 0.7),
+        *(
+            pytest.param(number, after_s, marks=pytest.mark.nightly)
+            for number in (signal.SIGKILL, signal.SIGINT)
+            for after_s in (0.4, 0.7, 1.0)
+        ),
+    ],
+)
 def test_nothing_is_left_of_a_process_that_is_ended_while_it_starts(
     number: signal.Signals, after_s: float, project: str, docker: Docker, eventually: Ask
 ) -> None:

@@ -129,6 +129,7 @@ class TestDone:
         assert "choose embedded" in done.stdout
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(600)
 def test_all_drills_hold_with_their_controls_and_leave_nothing_behind(ground: Ground) -> None:
     done = ground.run("drill", "--all", "--seed", "3", timeout_s=590)
