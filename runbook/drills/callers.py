@@ -4,18 +4,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runbook.drills.persistence import GRACE_S
+from runbook.drills.overshoot import judge_overshoots, overshoots
 from runbook.evidence import Measurement
 from runbook.load import History, Load, Outcome, Record
-from runbook.load.canary import worth_timing
+from runbook.load.wait_control import Lateness
 
 # What cachelib tells a caller who only reads, and one whose command must not be sent twice.
 OF_READS = ("Unavailable", "PoolExhausted")
 OF_WRITES = (*OF_READS, "OutcomeUnknown")
 # Far longer than any recovery takes: who has not gone on by then does not.
 PATIENCE_S = 10.0
-# Fewer calls of a kind that could be timed say nothing.
-FEWEST_TIMED = 5
+# Fewer calls of a kind say nothing.
+FEWEST_CALLS = 5
 _LOOK_S = 0.05
 
 
@@ -38,33 +38,26 @@ class Callers:
     errors: tuple[str, ...]
 
 
-def judge_endings(kinds: Sequence[Callers], stalled_s: frozenset[int]) -> tuple[str, tuple[str, ...], tuple[Measurement, ...]]:
+def judge_endings(kinds: Sequence[Callers], control: Lateness) -> tuple[str, tuple[str, ...], tuple[Measurement, ...]]:
     """Tell what was wrong with how calls ended, empty if nothing was; why it can't be told; and what was measured.
 
     Args:
         kinds: of callers.
-        stalled_s: seconds of `time.monotonic` in which the host stalled, and made everybody late.
+        control: how late waits without a Redis ended meanwhile.
     """
     strange = [call for kind in kinds for call in kind.history if not _is_promised(call, kind)]
-    timed = [(kind, worth_timing(kind.history, kind.deadline_s + GRACE_S, stalled_s)) for kind in kinds]
-    lateness = [(call.service_ns / 1e9 - kind.deadline_s, call) for kind, calls in timed for call in calls]
-    late = [each for each in lateness if each[0] > GRACE_S]
-    latest_s = max((late_s for late_s, _ in lateness), default=0.0)
-    count = sum(len(kind.history) for kind in kinds)
-    measured = (
-        Measurement("latest end after the deadline", round(max(0.0, latest_s) * 1e3, 1), "ms", len(lateness), f"≤ {GRACE_S * 1e3:g} ms"),
-        Measurement("not timed, late on a host that stalled", count - len(lateness), "calls", count),
-    )
+    late, measured = judge_overshoots([each for kind in kinds for each in overshoots(kind.history, kind.deadline_s, control)], control)
     problems = []
     if strange:
         problems.append(f"{len(strange)} calls ended otherwise, first {strange[0].operation} with {strange[0].error or 'no error'}")
     if late:
-        worst_s, worst = max(late, key=lambda each: each[0])
-        problems.append(
-            f"{len(late)} calls ended late, first {late[0][1].operation} {late[0][0] * 1e3:.0f} ms after its deadline, "
-            f"worst {worst.operation} {worst_s * 1e3:.0f} ms"
-        )
-    return "; ".join(problems), tuple(doubt for kind, calls in timed if (doubt := _untimed(kind, calls))), measured
+        problems.append(late)
+    scarce = [
+        f"only {len(kind.history)} calls of the {kind.name} were made, {FEWEST_CALLS} are needed"
+        for kind in kinds
+        if len(kind.history) < FEWEST_CALLS
+    ]
+    return "; ".join(problems), tuple(scarce), measured
 
 
 def judge_recovery(kinds: Sequence[Callers], spans_ns: Sequence[tuple[int, float]]) -> tuple[str, tuple[Measurement, ...]]:
@@ -110,12 +103,3 @@ def await_recovery(loads: Sequence[Load], healed_ns: int, callers: int) -> None:
 
 def _is_promised(call: Record, kind: Callers) -> bool:
     return call.outcome is Outcome.OK or call.error.partition(":")[0] in kind.errors
-
-
-def _untimed(kind: Callers, timed: Sequence[Record]) -> str:
-    """Tell why too few calls of a kind could be timed; empty if enough were, and one of those that failed if any did."""
-    if len(timed) < FEWEST_TIMED:
-        return f"only {len(timed)} of {len(kind.history)} calls of the {kind.name} could be timed, {FEWEST_TIMED} are needed"
-    if any(call.outcome is not Outcome.OK for call in kind.history) and all(call.outcome is Outcome.OK for call in timed):
-        return f"no call of the {kind.name} that failed could be timed: the host stalled"
-    return ""

@@ -17,7 +17,7 @@ import redis
 
 from cachelib import connect
 from runbook.drills.callers import OF_READS, OF_WRITES, Callers, await_recovery, judge_endings, judge_recovery
-from runbook.drills.checkers import Account, account
+from runbook.drills.checkers import account
 from runbook.drills.drill import Drill, Ground
 from runbook.drills.faults.limits import (
     BIG,
@@ -32,10 +32,10 @@ from runbook.drills.faults.limits import (
     server_still,
     subscriber_deaf,
 )
-from runbook.drills.persistence import GRACE_S
+from runbook.drills.overshoot import GRACE_S
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import History, Ledger, Load, Operation, Outcome, Record, Repeated, collector_off
-from runbook.load.canary import Canary, stalled_seconds
+from runbook.load.wait_control import Lateness, WaitControl
 from runbook.targets import Target, TargetError
 
 KEY = "runbook:limits:key"
@@ -103,7 +103,7 @@ class Trial:
         reads: every call of one who reads.
         writes: every append of one who writes.
         present: the ledger as read back at last.
-        stalled_s: seconds of `time.monotonic` in which the host stalled.
+        control: how late waits without a Redis ended meanwhile.
     """
 
     reaches: Sequence[Reach]
@@ -111,12 +111,12 @@ class Trial:
     reads: History
     writes: History
     present: Sequence[str] = field(repr=False)
-    stalled_s: frozenset[int] = frozenset()
+    control: Lateness = Lateness()
 
     @property
     def histories(self) -> Mapping[str, History]:
         """What was recorded, by name."""
-        return {"meets": self.meets, "reads": self.reads, "writes": self.writes}
+        return {"meets": self.meets, "reads": self.reads, "writes": self.writes, "control": self.control.history}
 
     def during(self, history: History) -> list[Record]:
         """Return the calls that were made and ended while the limit was reached."""
@@ -145,7 +145,7 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
     )
 
     def endings() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        problem, untimed, measured = judge_endings(kinds, trial.stalled_s)
+        problem, scarce, measured = judge_endings(kinds, trial.control)
         met = trial.during(trial.meets)
         fitting = [call for call in met if (case.tells(call.error) if case.told else call.outcome is Outcome.OK)]
         what = "told so" if case.told else "served"
@@ -155,7 +155,7 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
             problems.append(f"{len(other)} calls were told something else, first {other[0].error}")
         if problems:
             return Verdict.FAIL, "; ".join(problems), measured
-        doubts = [*unproven, *untimed, *([] if fitting else [f"no caller met it and was {what}"])]
+        doubts = [*unproven, *scarce, *([] if fitting else [f"no caller met it and was {what}"])]
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def others() -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -189,7 +189,7 @@ def judge_writes(trials: Mapping[str, Trial]) -> Finding:
     """Judge what became of the appends at all limits together."""
 
     def kept() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        accounts = {name: _account(trial) for name, trial in trials.items()}
+        accounts = {name: account(trial.writes, trial.present, []) for name, trial in trials.items()}
         acknowledged = sum(found.acknowledged for found in accounts.values())
         measured = (
             Measurement("acknowledged writes lost", sum(len(found.lost) for found in accounts.values()), "writes", acknowledged, "= 0"),
@@ -235,19 +235,14 @@ def _error_of_redis_py(target: Target) -> str:
     return ""
 
 
-def _account(trial: Trial) -> Account:
-    """Account for the appends of a server that never ended."""
-    return account(trial.writes, trial.present, [])
-
-
 def _perform(ground: Ground) -> Sequence[Finding]:
     findings: list[Finding] = []
     trials: dict[str, Trial] = {}
-    with ground.server("I-6") as target, Canary() as canary:
+    with ground.server("I-6") as target:
         for number, name in enumerate(CASES, 1):
             ground.say(f"{name}, case {number} of {len(CASES)}")
             try:
-                trials[name] = _trial(ground, target, name, canary)
+                trials[name] = _trial(ground, target, name)
             except TargetError as error:
                 findings += [Finding(criterion, claim, Verdict.INCONCLUSIVE, str(error)) for criterion, claim in claims_of(name).values()]
                 continue
@@ -258,7 +253,7 @@ def _perform(ground: Ground) -> Sequence[Finding]:
     return [*findings, judge_writes(trials), control]
 
 
-def _trial(ground: Ground, target: Target, name: str, canary: Canary) -> Trial:
+def _trial(ground: Ground, target: Target, name: str) -> Trial:
     case, ledger = CASES[name], f"runbook:limits:{uuid.uuid4().hex}"
     reading_config = replace(target.config, deadline_s=READING_DEADLINE_S, pool_size=1)
     writing_config = replace(target.config, deadline_s=WRITING_DEADLINE_S, pool_size=1)
@@ -271,6 +266,7 @@ def _trial(ground: Ground, target: Target, name: str, canary: Canary) -> Trial:
             connect(reading_config, observers=[]) as reader,
             connect(writing_config, observers=[]) as writer,
             collector_off(),
+            WaitControl() as control,
             Load(reader, Repeated(GET), rate_per_s=READS_PER_S, workers=1) as reading,
             Load(writer, Ledger(ledger), rate_per_s=WRITES_PER_S, workers=1) as writing,
         ):
@@ -287,7 +283,7 @@ def _trial(ground: Ground, target: Target, name: str, canary: Canary) -> Trial:
                 met += meeting.history
         present = [value.decode() for value in direct.lrange(ledger, 0, -1)]
         direct.unlink(ledger, KEY)
-    return Trial(reaches, History(met), reading.history, writing.history, present, stalled_seconds(canary.overslept()))
+    return Trial(reaches, History(met), reading.history, writing.history, present, control.lateness)
 
 
 DRILL = Drill(

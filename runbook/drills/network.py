@@ -30,10 +30,10 @@ from runbook.drills.faults import (
     reset,
     withholding_replies,
 )
-from runbook.drills.persistence import GRACE_S
+from runbook.drills.overshoot import GRACE_S
 from runbook.evidence import Finding, Measurement, Verdict, judge
 from runbook.load import Counter, History, Load, Outcome, Ping, collector_off
-from runbook.load.canary import Canary, stalled_seconds
+from runbook.load.wait_control import Lateness, WaitControl
 from runbook.targets import Target
 
 # The callers: some count, and some only look and are impatient.
@@ -85,19 +85,19 @@ class Trial:
         increments: every INCR.
         looks: every PING of the impatient callers.
         counted: what the counter held at last.
-        stalled_s: seconds of `time.monotonic` in which the host stalled.
+        control: how late waits without a Redis ended meanwhile.
     """
 
     impacts: Sequence[Impact]
     increments: History
     looks: History
     counted: int
-    stalled_s: frozenset[int] = frozenset()
+    control: Lateness = Lateness()
 
     @property
     def histories(self) -> Mapping[str, History]:
         """What was recorded, by name."""
-        return {"increments": self.increments, "looks": self.looks}
+        return {"increments": self.increments, "looks": self.looks, "control": self.control.history}
 
 
 def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
@@ -127,11 +127,11 @@ def judge_trial(name: str, trial: Trial) -> tuple[Finding, ...]:
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def in_time() -> tuple[Verdict, str, tuple[Measurement, ...]]:
-        problem, untimed, measured = judge_endings(kinds, trial.stalled_s)
+        problem, scarce, measured = judge_endings(kinds, trial.control)
         measured += (Measurement("impatient callers told that Redis is unavailable", told, "calls", len(looks)),)
         if problem:
             return Verdict.FAIL, problem, measured
-        doubts = [*unproven, *untimed, *(["no impatient caller met it"] if case.told and not told else [])]
+        doubts = [*unproven, *scarce, *(["no impatient caller met it"] if case.told and not told else [])]
         return (Verdict.INCONCLUSIVE if doubts else Verdict.PASS), "; ".join(doubts), measured
 
     def going_on() -> tuple[Verdict, str, tuple[Measurement, ...]]:
@@ -163,11 +163,11 @@ def judge_control(tallies: Mapping[str, lost_replies.Tally]) -> Finding:
 
 def _perform(ground: Ground) -> Sequence[Finding]:
     findings: list[Finding] = []
-    with ground.server("I-5") as target, Canary() as canary:
+    with ground.server("I-5") as target:
         for number, name in enumerate(CASES, 1):
             ground.say(f"{name}, case {number} of {len(CASES)}")
             before_s = ground.chance(name).uniform(*BEFORE_S)
-            trial = _trial(target, CASES[name], before_s, ground.times, canary)
+            trial = _trial(target, CASES[name], before_s, ground.times)
             findings += judge_trial(name, trial)
             for what, history in trial.histories.items():
                 ground.keep(f"{name.replace(' ', '-')}-{what}", history)
@@ -176,7 +176,7 @@ def _perform(ground: Ground) -> Sequence[Finding]:
     return [*findings, *lost.findings, judge_control(lost.tallies)]
 
 
-def _trial(target: Target, case: Case, before_s: float, times: int, canary: Canary) -> Trial:
+def _trial(target: Target, case: Case, before_s: float, times: int) -> Trial:
     key = f"runbook:network:{uuid.uuid4().hex}"
     impacts = []
     with connect(target.config) as direct, Proxy(target.config.port, target.config.host) as proxy:
@@ -187,6 +187,7 @@ def _trial(target: Target, case: Case, before_s: float, times: int, canary: Cana
             connect(counting_config, observers=[]) as counter,
             connect(looking_config, observers=[]) as looker,
             collector_off(),
+            WaitControl() as control,
             Load(counter, Counter(key), rate_per_s=INCREMENTS_PER_S, workers=COUNTERS) as counting,
             Load(looker, Ping(), rate_per_s=LOOKS_PER_S, workers=LOOKERS) as looking,
         ):
@@ -199,7 +200,7 @@ def _trial(target: Target, case: Case, before_s: float, times: int, canary: Cana
                 time.sleep(AFTER_S)
         counted = int(direct.get(key) or 0)
         direct.unlink(key)
-    return Trial(impacts, counting.history, looking.history, counted, stalled_seconds(canary.overslept()))
+    return Trial(impacts, counting.history, looking.history, counted, control.lateness)
 
 
 DRILL = Drill(

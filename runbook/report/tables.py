@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from runbook.drills import aof_damage, instrument, lost_replies, persistence, power_loss, reconnection, recorder, speed
+from runbook.drills import aof_damage, instrument, lost_replies, persistence, power_loss, reconnection_judging, recorder, speed
 from runbook.drills.damage import claims
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
@@ -63,21 +63,20 @@ def damage_table(result: aof_damage.Result) -> Table:
     return Table("Who noticed the damage", ("damage", "copies", "what the server did, and who accused it"), rows)
 
 
-def returns_table(result: reconnection.Result) -> Table:
+def returns_table(result: reconnection_judging.Result) -> Table:
     """Show each outage: how long it was, how often the client tried, and how soon it was back."""
     rows: list[Sequence[str | Measured]] = []
     for number, done in enumerate(result.returns, 1):
         duration_s = done.outage.duration_s
-        back = f"{done.recovery_ms:.1f}" if done.first_success_ns else MISSING
         cells = (
             f"{duration_s:.2f}",
             f"{len(done.attempts)}",
             f"{len(done.attempts) / duration_s:.1f}",
-            back,
-            "yes" if done.stalled else "no",
+            f"{done.recovery_ms:.1f}" if done.first_success_ns else MISSING,
+            f"{result.recovery_excess_ms(done):.1f}" if done.first_success_ns else MISSING,
         )
         rows.append((str(number), *(Measured(cell) for cell in cells)))
-    columns = ("outage", "server down, s", "connection attempts", "a second", "first success after its return, ms", "host stalled")
+    columns = ("outage", "server down, s", "connection attempts", "a second", "first success after its return, ms", "beyond the control, ms")
     return Table(f"Outages, with {result.callers + 2} callers at work", columns, rows)
 
 

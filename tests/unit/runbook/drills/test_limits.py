@@ -9,7 +9,7 @@ from runbook.drills.faults.limits import Reach
 from runbook.drills.limits import CASES, MEETING, MEETING_DEADLINE_S, READING_DEADLINE_S, Trial, judge_control, judge_trial, judge_writes
 from runbook.evidence import Finding, Verdict
 from runbook.load import History, Outcome, Record
-from runbook.load.canary import stalled_seconds
+from tests.unit.runbook.drills.control import late
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 MEMORY, CLIENTS, STILL, DEAF = (
@@ -79,25 +79,24 @@ def test_an_error_that_does_not_say_what_to_look_at_fails(name: str, error: str,
     assert reason in finding.reason
 
 
-def test_a_host_that_stalled_excuses_no_wrong_error_and_nobody_else_that_failed() -> None:
-    stalled_s = stalled_seconds([(_ns(1.0), _ns(1.0))])
+def test_a_control_that_was_late_excuses_no_wrong_error_and_nobody_else_that_failed() -> None:
+    control = late((1.0, 1.0))
     met = _met(CLIENTS, "Unavailable: Timeout writing to socket")
-    assert _judge(CLIENTS, meets=met, stalled_s=stalled_s)["endings"].verdict is FAIL
+    assert _judge(CLIENTS, meets=met, control=control)["endings"].verdict is FAIL
     reads = [*_trial(CLIENTS).reads, *(_call("GET", 0, 1.15, 0.2, "Unavailable: no answer") for _ in range(40))]
-    assert _judge(CLIENTS, reads=History(reads), stalled_s=stalled_s)["others"].verdict is FAIL
+    assert _judge(CLIENTS, reads=History(reads), control=control)["others"].verdict is FAIL
 
 
-def test_a_call_that_is_late_is_excused_by_what_the_host_stalled_alone() -> None:
+@pytest.mark.parametrize(("late_s", "verdict"), [(0.04, FAIL), (0.06, PASS)])
+def test_a_call_that_is_late_is_excused_only_for_as_long_as_the_control_was(late_s: float, verdict: Verdict) -> None:
     met = _met(CLIENTS, _error(CLIENTS), took_s=MEETING_DEADLINE_S + 0.1)
-    verdicts = {0.009: FAIL, 0.06: PASS}
-    for stall_s, verdict in verdicts.items():
-        assert _judge(CLIENTS, meets=met, stalled_s=stalled_seconds([(_ns(1.2), _ns(stall_s))]))["endings"].verdict is verdict
+    assert _judge(CLIENTS, meets=met, control=late((1.41, late_s)))["endings"].verdict is verdict
 
 
-def test_calls_of_which_none_could_be_timed_are_inconclusive() -> None:
-    met = [_call("GET", worker, 1.1, MEETING_DEADLINE_S + 0.1, _error(CLIENTS)) for worker in range(MEETING)]
-    finding = _judge(CLIENTS, meets=History(met), stalled_s=stalled_seconds([(_ns(1.1), _ns(0.2))]))["endings"]
-    assert (finding.verdict, finding.reason) == (INCONCLUSIVE, "only 0 of 4 calls of the caller could be timed, 5 are needed")
+def test_too_few_calls_are_inconclusive() -> None:
+    met = [_call("GET", worker, 1.1, 0.1, _error(CLIENTS)) for worker in range(MEETING)]
+    finding = _judge(CLIENTS, meets=History(met))["endings"]
+    assert (finding.verdict, finding.reason) == (INCONCLUSIVE, "only 4 calls of the caller were made, 5 are needed")
 
 
 def test_a_call_that_hangs_past_its_deadline_fails() -> None:

@@ -10,7 +10,7 @@ from runbook.drills.lost_replies import CONTROL, Tally
 from runbook.drills.network import CASES, COUNTERS, DEADLINE_S, LOOK_DEADLINE_S, LOOKERS, Trial, judge_control, judge_trial
 from runbook.evidence import Verdict
 from runbook.load import History, Outcome, Record
-from runbook.load.canary import stalled_seconds
+from tests.unit.runbook.drills.control import late as late_control
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 ONCE, IN_TIME, GOING_ON = range(3)
@@ -103,25 +103,24 @@ def test_a_call_that_ended_late_or_otherwise_fails(kind: str, bad: Record, reaso
     assert reason in said
 
 
-def test_a_call_no_later_than_a_host_that_stalled_is_not_blamed_on_the_client() -> None:
+def test_a_call_no_later_than_the_control_is_not_held_against_the_client() -> None:
     late = _call("PING", 0, 1.1, LOOK_DEADLINE_S + 0.3, Outcome.FAIL, GONE)
-    stalled_s = stalled_seconds([(_ns(1.2), _ns(0.25))])
-    assert _verdicts(looks=History([*LOOKED, TOLD, late]), stalled_s=stalled_s)[IN_TIME] == (PASS, "")
-    assert _verdicts(looks=History([*LOOKED, TOLD, late]), stalled_s=stalled_seconds([(_ns(1.2), _ns(0.24))]))[IN_TIME][0] is FAIL
-    verdict, reason = _verdicts(looks=History([*LOOKED, late]), stalled_s=stalled_s)[IN_TIME]
-    assert (verdict, reason) == (INCONCLUSIVE, "no call of the looker that failed could be timed: the host stalled")
+    assert _verdicts(looks=History([*LOOKED, late]), control=late_control((1.32, 0.26)))[IN_TIME] == (PASS, "")
+    verdict, reason = _verdicts(looks=History([*LOOKED, late]), control=late_control((1.32, 0.2)))[IN_TIME]
+    assert verdict is FAIL
+    assert "worst PING 300 ms, 100 ms of them beyond the control" in reason
 
 
-def test_a_stall_excuses_no_wrong_error() -> None:
+def test_a_control_that_was_late_excuses_no_wrong_error() -> None:
     late = _call("PING", 0, 1.1, LOOK_DEADLINE_S + 0.3, Outcome.FAIL, "AttributeError: 'NoneType'")
-    verdict, reason = _verdicts(looks=History([*LOOKED, TOLD, late]), stalled_s=stalled_seconds([(_ns(1.1), _ns(3))]))[IN_TIME]
+    verdict, reason = _verdicts(looks=History([*LOOKED, TOLD, late]), control=late_control((1.1, 3)))[IN_TIME]
     assert verdict is FAIL
     assert "1 calls ended otherwise, first PING with AttributeError" in reason
 
 
-def test_too_few_calls_that_could_be_timed_are_inconclusive() -> None:
+def test_too_few_calls_are_inconclusive() -> None:
     verdict, reason = _verdicts("resets", looks=History(LOOKED[:4]))[IN_TIME]
-    assert (verdict, reason) == (INCONCLUSIVE, "only 4 of 4 calls of the looker could be timed, 5 are needed")
+    assert (verdict, reason) == (INCONCLUSIVE, "only 4 calls of the looker were made, 5 are needed")
 
 
 def test_no_impatient_caller_told_is_inconclusive_where_one_must_be() -> None:

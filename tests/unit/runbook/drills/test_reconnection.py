@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 
 from runbook.drills.faults import Outage
-from runbook.drills.reconnection import CLAIMS, Attempt, Result, Return, drill, judge_result
+from runbook.drills.reconnection import drill
+from runbook.drills.reconnection_judging import CLAIMS, Attempt, Result, Return, judge_result
 from runbook.evidence import Finding, Verdict
 from runbook.load import History, Outcome, Record
 from runbook.report.plots import recovery
 from runbook.report.tables import returns_table
+from tests.unit.runbook.drills.control import late
 
 MS, S = 1_000_000, 1_000_000_000
 BROKEN_NS, DOWN_NS, BACK_NS = 10 * S, 10 * S + MS, 13 * S + 10 * MS
@@ -64,7 +66,14 @@ def test_more_than_25_attempts_a_second_are_a_storm() -> None:
 
 def test_a_rate_is_not_told_from_a_short_outage() -> None:
     short = Outage("SIGKILL", BROKEN_NS, DOWN_NS, BROKEN_NS + S)
-    assert finding("storm", result(returned(outage=short))).verdict is Verdict.INCONCLUSIVE
+    few = attempts(27)
+    assert finding("storm", result(returned(outage=short, attempts=few))).verdict is Verdict.INCONCLUSIVE
+    assert finding("storm", result(returned(), returned(outage=short, attempts=few))).verdict is Verdict.PASS
+
+
+def test_a_storm_in_a_short_outage_fails() -> None:
+    short = Outage("SIGKILL", BROKEN_NS, DOWN_NS, BROKEN_NS + S)
+    assert finding("storm", result(returned(), returned(outage=short, attempts=attempts(90)))).verdict is Verdict.FAIL
 
 
 def test_an_outage_without_an_attempt_proves_nothing() -> None:
@@ -99,15 +108,16 @@ def test_survival_needs_a_call_in_the_outage() -> None:
     assert finding("survival", result(basics=History([call("GET", S, S + MS)]))).verdict is Verdict.INCONCLUSIVE
 
 
-def test_a_slow_return_fails_and_a_stalled_one_is_left_out() -> None:
+def test_a_slow_return_fails_unless_the_control_was_as_late() -> None:
     slow = returned(first_success_ns=BACK_NS + 200 * MS)
+    back_s = BACK_NS / S
     assert finding("recovery", result(slow)).verdict is Verdict.FAIL
-    assert finding("recovery", result(returned(), dataclasses.replace(slow, stalled=True))).verdict is Verdict.PASS
-    assert finding("recovery", result(dataclasses.replace(slow, stalled=True))).verdict is Verdict.INCONCLUSIVE
-
-
-def test_a_return_in_time_counts_although_the_host_stalled() -> None:
-    assert finding("recovery", result(dataclasses.replace(returned(), stalled=True))).verdict is Verdict.PASS
+    found = finding("recovery", result(slow, control=late((back_s + 0.01, 0.16))))
+    assert found.verdict is Verdict.PASS
+    assert [measured.value for measured in found.measured] == pytest.approx([40, 40, 200, 160])
+    assert finding("recovery", result(slow, control=late((back_s + 0.01, 0.14)))).verdict is Verdict.FAIL
+    assert finding("recovery", result(slow, control=late((back_s - 0.5, 0.49), (back_s + 0.21, 1.0)))).verdict is Verdict.FAIL
+    assert finding("recovery", result(slow, control=late((back_s + 0.01, 0.16), cpu_s=0.16))).verdict is Verdict.FAIL
 
 
 def test_a_median_above_50_ms_fails_although_none_is_above_150() -> None:
@@ -115,8 +125,8 @@ def test_a_median_above_50_ms_fails_although_none_is_above_150() -> None:
     assert finding("recovery", result(slow, slow, returned())).verdict is Verdict.FAIL
 
 
-def test_no_success_after_an_outage_fails_even_where_the_host_stalled() -> None:
-    assert finding("recovery", result(returned(first_success_ns=0, stalled=True))).verdict is Verdict.FAIL
+def test_no_success_after_an_outage_fails_however_late_the_control_was() -> None:
+    assert finding("recovery", result(returned(first_success_ns=0), control=late((BACK_NS / S, 5.0)))).verdict is Verdict.FAIL
 
 
 def test_an_impatient_caller_who_was_told_late_or_not_since_when_fails_it() -> None:
@@ -127,15 +137,13 @@ def test_an_impatient_caller_who_was_told_late_or_not_since_when_fails_it() -> N
     assert finding("grace", result(looks=History([]))).verdict is Verdict.INCONCLUSIVE
 
 
-def test_a_caller_who_was_told_late_is_not_timed_where_the_host_stalled() -> None:
-    late = call("PING", 11 * S, 11 * S + 400 * MS, Outcome.FAIL, "Unavailable: since 10:00:00: PING")
-    prompt = dataclasses.replace(late, sent_ns=12 * S, done_ns=12 * S + 251 * MS)
-    vague = dataclasses.replace(late, error="Unavailable: PING got no answer")
-    stalled_s = frozenset({11})
-    assert finding("grace", result(looks=History([late, prompt]), stalled_s=stalled_s)).verdict is Verdict.PASS
-    assert finding("grace", result(looks=History([late]), stalled_s=stalled_s)).verdict is Verdict.INCONCLUSIVE
-    assert finding("grace", result(looks=History([vague, prompt]), stalled_s=stalled_s)).verdict is Verdict.FAIL
-    assert finding("grace", result(looks=History([late, prompt]), stalled_s=frozenset({12}))).verdict is Verdict.FAIL
+def test_the_control_excuses_a_caller_who_was_told_late_and_not_one_who_was_told_wrong() -> None:
+    told_late = call("PING", 11 * S, 11 * S + 400 * MS, Outcome.FAIL, "Unavailable: since 10:00:00: PING")
+    vague = dataclasses.replace(told_late, error="Unavailable: PING got no answer")
+    control = late((11.26, 0.12))
+    assert finding("grace", result(looks=History([told_late]), control=control)).verdict is Verdict.PASS
+    assert finding("grace", result(looks=History([vague]), control=control)).verdict is Verdict.FAIL
+    assert finding("grace", result(looks=History([told_late]), control=late((11.26, 0.05)))).verdict is Verdict.FAIL
 
 
 def test_calls_that_fail_in_an_outage_as_long_as_their_deadline_prove_nothing() -> None:
