@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from runbook.drills import persistence, power_loss, reconnection, restore_time, speed
+from runbook.drills import persistence, power_loss, reconnection_judging, restore_time, speed
+from runbook.drills.persistence_faults import FAULTS
+from runbook.drills.persistence_judging import recoveries_s
 from runbook.load import Outcome
 from runbook.load.paired_median import paired_median
 from runbook.report.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, canvas, label_ends, log_steps, say_nothing
@@ -17,7 +19,7 @@ BIN_S = 0.1
 
 def timeline(result: persistence.Result) -> Plot:
     """Draw how many appends were acknowledged over time, the outage shaded."""
-    title = f"Who was served, before, during and after {persistence.FAULTS[result.fault].cause}?"
+    title = f"Who was served, before, during and after {FAULTS[result.fault].cause}?"
     axes_labels = ("seconds since the load began", "acknowledged appends per second")
     figure, axes = canvas(title, *axes_labels)
     writes = frame(result.writes)
@@ -40,7 +42,7 @@ def timeline(result: persistence.Result) -> Plot:
     axes.set_xlim(0, None)
     axes.text((down_s + up_s) / 2, top * 0.97, "server down", color=VERMILION, ha="center", va="top", rotation=90)
     axes.text(down_s * 0.5, float(rate.median()) * 1.04, "acknowledged", color=BLUE, ha="center", va="bottom")
-    recovered_s = min(persistence.recoveries_s(result.writes, result.outages[-1]).values(), default=None)
+    recovered_s = min(recoveries_s(result.writes, result.outages[-1]).values(), default=None)
     back = (
         f"the first writer succeeded {recovered_s * 1e3:.0f} ms after it served again"
         if recovered_s is not None
@@ -103,7 +105,7 @@ def restore_curve(result: restore_time.Result) -> Plot:
     return Plot(figure, title, tuple(result.timings), axes_labels, limit, f"{title} {'; '.join(told)}.")
 
 
-def recovery(result: reconnection.Result) -> Plot:
+def recovery(result: reconnection_judging.Result) -> Plot:
     """Draw the first outage: each connection attempt, each call that succeeded, each caller who was told that Redis is away."""
     title = "What happened while the server was away?"
     axes_labels = ("seconds since the server was killed", "")

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from runbook.drills import aof_damage, instrument, lost_replies, persistence, power_loss, reconnection_judging, recorder, speed
 from runbook.drills.damage import claims
+from runbook.drills.persistence_faults import FAULTS
+from runbook.drills.persistence_judging import recoveries_by_outage_s
 from runbook.evidence import Finding
 from runbook.report.display import Measured, Table
 from runbook.report.measured import MISSING, measured_text
@@ -39,8 +41,21 @@ def account_table(result: persistence.Result) -> Table:
         ("phantom", len(found.phantom), "there, and never sent"),
         ("out of order", len(found.out_of_order), "behind a later one of the same writer"),
     ]
-    title = f"Every append around {persistence.FAULTS[result.fault].cause}, accounted for"
+    title = f"Every append around {FAULTS[result.fault].cause}, accounted for"
     return Table(title, ("appends", "count", "meaning"), [(name, Measured(f"{count:,}"), Measured(note)) for name, count, note in rows])
+
+
+def outages_table(result: persistence.Result) -> Table:
+    """Show each outage: how long it was, what it took of the ledger, and how soon all writers were back."""
+    rows: list[Sequence[str | Measured]] = []
+    found, recovered = result.account, recoveries_by_outage_s(result.writes, result.outages)
+    taken = zip(result.outages, found.lost_per_cut, found.windows_s, recovered, strict=True)
+    for number, (outage, lost, window_s, took_s) in enumerate(taken, 1):
+        back = f"{max(took_s.values()) * 1e3:.0f}" if took_s else MISSING
+        cells = (f"{outage.duration_s:.2f}", f"{lost:,}", f"{window_s:.2f}", back)
+        rows.append((str(number), *map(Measured, cells)))
+    columns = ("outage", "server down, s", "acknowledged writes lost", "age of the oldest, s", "all writers back after, ms")
+    return Table(f"What each outage by {FAULTS[result.fault].cause} took", columns, rows)
 
 
 def cuts_table(result: power_loss.Result) -> Table:
@@ -76,7 +91,14 @@ def returns_table(result: reconnection_judging.Result) -> Table:
             f"{result.recovery_excess_ms(done):.1f}" if done.first_success_ns else MISSING,
         )
         rows.append((str(number), *(Measured(cell) for cell in cells)))
-    columns = ("outage", "server down, s", "connection attempts", "a second", "first success after its return, ms", "beyond the control, ms")
+    columns = (
+        "outage",
+        "server down, s",
+        "connection attempts",
+        "a second",
+        "first success after its return, ms",
+        "beyond the control, ms",
+    )
     return Table(f"Outages, with {result.callers + 2} callers at work", columns, rows)
 
 

@@ -7,18 +7,22 @@ import pytest
 from runbook.drills import persistence
 from runbook.drills.checkers import account
 from runbook.drills.faults import Outage
-from runbook.drills.persistence import recoveries_s
+from runbook.drills.persistence_faults import FAULTS
+from runbook.drills.persistence_judging import judge_grace, judge_ledger, judge_writers, recoveries_s
 from runbook.evidence import Finding, Verdict
 from runbook.load import History, Outcome, Record
+from runbook.load.wait_control import Lateness
+from tests.unit.runbook.drills.control import late
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 
 # Two writers, 100 appends a second in all, from the fifth second on; the server is away from 10.00 s to 10.50 s; 2 s of load behind it.
 BEGIN_S, BROKEN_S, DOWN_S, READY_S, END_S = 5.0, 10.0, 10.01, 10.5, 12.5
+NOT_LATE = Lateness()
 
-LOSSLESS = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.FAULTS.items() if not promise.window_s])
-LOSSY = pytest.mark.parametrize("fault", [fault for fault, promise in persistence.FAULTS.items() if promise.window_s])
-EACH_FAULT = pytest.mark.parametrize("fault", list(persistence.FAULTS))
+LOSSLESS = pytest.mark.parametrize("fault", [fault for fault, promise in FAULTS.items() if not promise.window_s])
+LOSSY = pytest.mark.parametrize("fault", [fault for fault, promise in FAULTS.items() if promise.window_s])
+EACH_FAULT = pytest.mark.parametrize("fault", list(FAULTS))
 
 
 def _ns(seconds: float) -> int:
@@ -67,14 +71,18 @@ def _judge(
     present: list[str] | None = None,
     looks: list[Record] | None = None,
     outages: list[Outage] | None = None,
-    stalled_s: frozenset[int] = frozenset(),
+    control: Lateness = NOT_LATE,
 ) -> dict[str, Finding]:
     writes = _writes() if writes is None else writes
     outages = outages or [_outage(fault)]
     history = History(writes)
     found = account(history, _present(writes) if present is None else present, [outage.down_ns for outage in outages])
-    findings = persistence.judge_result(fault, outages, history, History(LOOKS if looks is None else looks), found, stalled_s)
-    assert [finding.criterion for finding in findings] == [persistence.FAULTS[fault].criterion, "I-5", "I-6"]
+    findings = (
+        judge_ledger(fault, outages, history, found),
+        judge_writers(fault, outages, history),
+        judge_grace(fault, outages, History(LOOKS if looks is None else looks), control),
+    )
+    assert [finding.criterion for finding in findings] == [FAULTS[fault].criterion, "I-5", "I-6"]
     return dict(zip(("data", "I-5", "I-6"), findings, strict=True))
 
 
@@ -317,20 +325,31 @@ class TestGrace:
         """Callers that look in have 0.2 s, and 50 ms of grace."""
         finding = _judge(looks=[*LOOKS, _look(10.1, 0.3, Outcome.FAIL, GONE)])["I-6"]
         assert finding.verdict is FAIL
-        assert finding.reason == "a call ended 100 ms after its deadline"
+        assert finding.reason == (
+            "1 calls ended late, first PING 100 ms after its deadline, worst PING 100 ms, 100 ms of them beyond the control"
+        )
 
     def test_an_answer_long_after_the_deadline_fails_too(self) -> None:
         assert _judge(looks=[*LOOKS, _look(10.1, 0.5)])["I-6"].verdict is FAIL
 
-    def test_a_host_that_stalled_excuses_who_was_late_and_nobody_else(self) -> None:
-        late, in_time, later = _look(9.95, 0.4, Outcome.FAIL, GONE), _look(10.1, 0.2, Outcome.FAIL, GONE), _look(10.48, 0.6)
-        verdicts = {
-            (late, in_time): PASS,  # it began in the second before, in which the host stalled
-            (late,): INCONCLUSIVE,
-            (late, later): FAIL,
-        }
-        stalled_s = frozenset({9})
-        assert {looks: _judge(looks=list(looks), stalled_s=stalled_s)["I-6"].verdict for looks in verdicts} == verdicts
+    @pytest.mark.parametrize(
+        ("late_s", "cpu_s", "verdict"),
+        [(0.15, 0.0, PASS), (0.14, 0.0, FAIL), (0.15, 0.02, FAIL)],
+        ids=["as late as the control", "later than it", "later by the CPU time of the process"],
+    )
+    def test_what_the_control_was_late_is_not_held_against_a_caller(self, late_s: float, cpu_s: float, verdict: Verdict) -> None:
+        """A call is due at 10.3 s and ends 200 ms after that."""
+        looks = [*LOOKS, _look(10.1, 0.4, Outcome.FAIL, GONE)]
+        finding = _judge(looks=looks, control=late((10.32, late_s), cpu_s=cpu_s))["I-6"]
+        assert finding.verdict is verdict
+        values = {measured.name: measured.value for measured in finding.measured}
+        assert values["the same as callers saw it"] == pytest.approx(200)
+        assert values["latest wait of the control"] == pytest.approx(late_s * 1e3)
+        assert values["latest end after the deadline, beyond the control"] == pytest.approx(200 - late_s * 1e3 + cpu_s * 1e3)
+
+    def test_a_control_that_was_late_before_or_after_excuses_nothing(self) -> None:
+        looks = [*LOOKS, _look(10.1, 0.4, Outcome.FAIL, GONE)]
+        assert _judge(looks=looks, control=late((9.9, 0.35), (10.52, 3.0)))["I-6"].verdict is FAIL
 
     def test_an_error_within_the_grace_passes(self) -> None:
         finding = _judge(looks=[*LOOKS, _look(10.1, 0.24, Outcome.FAIL, GONE)])["I-6"]
@@ -418,6 +437,15 @@ def test_the_control_finds_every_seeded_defect() -> None:
 
 @EACH_FAULT
 def test_the_samples_of_a_result_are_named_for_its_fault(fault: str) -> None:
-    writes, looks = History(_writes()), History(LOOKS)
-    result = persistence.Result(fault, (_outage(fault),), writes, looks, account(writes, [], ()), ())
-    assert result.histories == {f"{fault.lower()}-writes": writes, f"{fault.lower()}-looks": looks}
+    result = persistence.Result(fault, (_outage(fault),), History(_writes()))
+    names = [f"{fault.lower()}-{what}" for what in ("writes", "registers", "members", "probes", "control")]
+    assert list(result.histories) == names
+    assert result.histories[names[0]] is result.writes
+
+
+@pytest.mark.parametrize(("seed", "first_s"), [(None, 3.0), (1, 3.134)])
+def test_the_moments_of_the_outages_come_from_the_seed(seed: int | None, first_s: float) -> None:
+    waits_s = persistence._waits_s(3.0, 3, seed)
+    assert waits_s[0] == pytest.approx(first_s, abs=0.001)
+    assert waits_s == persistence._waits_s(3.0, 3, seed)
+    assert all(0 <= wait_s < 1 for wait_s in waits_s[1:])

@@ -1,42 +1,58 @@
-"""The control of the process faults: a drill that sees no loss where all is lost proves nothing."""
+"""The witnesses of the process faults, and their control: a drill that finds no loss where all is lost proves nothing."""
 
 import pytest
 
-from runbook.drills.checkers import Account, account
+from runbook.drills.checkers import account
 from runbook.drills.faults import Outage
-from runbook.drills.processes import DRILLS, judge_control, judge_members, judge_registers
-from runbook.evidence import Verdict
+from runbook.drills.persistence import lossy_control
+from runbook.drills.persistence_judging import judge_control, judge_ledger, judge_members, judge_registers
+from runbook.drills.processes import DRILLS
+from runbook.evidence import Finding, Verdict
 from runbook.load import History, Outcome, Record
+from runbook.targets import Embedded, TargetError
+
+S = 1_000_000_000
 
 
-def _account(present: list[str]) -> Account:
-    records = [Record(0, "RPUSH", f"0:{n}", n, n, n + 1, Outcome.OK) for n in range(10)]
-    return account(History(records), present, [20])
+def _witness(*present: str, fault: str = "SIGKILL") -> Finding:
+    """What the ledger says of a server that had acknowledged ten writes a second for ten seconds, and was killed."""
+    records = [Record(0, "RPUSH", f"0:{n}", n * S // 10, n * S // 10, n * S // 10 + 1, Outcome.OK) for n in range(100)]
+    outage = Outage(fault, broken_ns=10 * S, down_ns=10 * S, ready_ns=11 * S)
+    history = History(records)
+    return judge_ledger(fault, [outage], history, account(history, present, [outage.down_ns]))
 
 
-def test_the_control_passes_where_writes_are_lost() -> None:
-    finding = judge_control("SIGKILL", [Outage("SIGKILL")], _account([]))
+def test_the_control_passes_where_each_witness_finds_the_loss() -> None:
+    finding = judge_control("SIGKILL", [Outage("SIGKILL")], [_witness(), _witness()])
     assert finding.verdict is Verdict.PASS
     assert finding.claim.startswith("Control: ")
 
 
-def test_a_control_without_a_loss_is_inconclusive() -> None:
-    finding = judge_control("SIGKILL", [Outage("SIGKILL")], _account([f"0:{n}" for n in range(10)]))
+@pytest.mark.parametrize("kept", [100, 90], ids=["nothing lost", "no more lost than is promised"])
+def test_a_control_of_which_a_witness_finds_no_loss_is_inconclusive(kept: int) -> None:
+    blind = _witness(*(f"0:{n}" for n in range(kept)))
+    finding = judge_control("SIGKILL", [Outage("SIGKILL")], [_witness(), blind])
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "can't tell" in finding.reason
+    assert "can't decide" in finding.reason
 
 
 def test_a_control_whose_fault_is_in_doubt_is_inconclusive() -> None:
-    assert judge_control("SIGKILL", [Outage("SIGKILL", doubts=("it went on",))], _account([])).verdict is Verdict.INCONCLUSIVE
+    assert judge_control("SIGKILL", [Outage("SIGKILL", doubts=("it went on",))], [_witness()]).verdict is Verdict.INCONCLUSIVE
+
+
+def test_without_a_server_program_the_control_is_inconclusive_and_says_what_to_do() -> None:
+    def none_at_hand(flags: tuple[str, ...]) -> Embedded:
+        raise TargetError("no server program was found")
+
+    (finding,) = lossy_control("SIGKILL", none_at_hand)
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert "set REDIS_SERVER" in finding.reason
 
 
 def test_every_drill_bounds_its_time_beyond_what_its_faults_take() -> None:
     for drill in DRILLS:
         for profile, times in drill.times.items():
             assert drill.limit_s[profile] > 10 * times
-
-
-S = 1_000_000_000
 
 
 def _reads(values: list[str]) -> History:

@@ -132,7 +132,7 @@ def _persistence_result(appends: int) -> persistence.Result:
     records = [Record(0, "RPUSH", f"0:{n}", n, n, n + 1, Outcome.OK) for n in range(appends)]
     history = History(records)
     found = account(history, [record.value for record in records[:-3]], [appends])
-    return persistence.Result("SIGTERM", (Outage("SIGTERM"),), history, History([]), found, ())
+    return persistence.Result("SIGTERM", (Outage("SIGTERM"),), history, account=found)
 
 
 class TestOurTables:

@@ -12,7 +12,7 @@ from runbook.evidence import Finding, Measurement, Verdict
 from runbook.load import History, Outcome, Record
 from runbook.report.display import Plot
 from runbook.report.plots import cuts, restore_curve, timeline
-from runbook.report.tables import cuts_table, damage_table
+from runbook.report.tables import cuts_table, damage_table, outages_table
 
 SECOND, MS = 1_000_000_000, 1_000_000
 
@@ -27,7 +27,7 @@ def _drilled(records: list[Record]) -> persistence.Result:
     history = History(records)
     outage = Outage("SIGKILL", 2 * SECOND, round(2.1 * SECOND), 3 * SECOND)
     found = account(history, [record.value for record in history], [outage.down_ns])
-    return persistence.Result("SIGKILL", (outage,), history, History([]), found, ())
+    return persistence.Result("SIGKILL", (outage,), history, account=found)
 
 
 APPENDS = [_append(number, sent_s) for number, sent_s in enumerate([*np.arange(0, 2, 0.01), *np.arange(3.02, 5, 0.01)])]
@@ -48,6 +48,17 @@ def _heights(line: Line2D) -> list[float]:
 
 def _contract(plot: Plot) -> str:
     return str(plot._repr_mimebundle_()[0]["text/plain"])
+
+
+class TestOutages:
+    def test_each_outage_is_a_row_with_what_it_took(self) -> None:
+        assert outages_table(_drilled(APPENDS)).text().splitlines()[-1].split() == ["1", "1.00", "0", "0.00", "21"]
+
+    def test_a_server_that_was_left_alone_has_no_rows(self) -> None:
+        assert len(outages_table(persistence.Result("SIGKILL")).text().splitlines()) == 2
+
+    def test_an_outage_from_which_nobody_returned_is_marked(self) -> None:
+        assert outages_table(_drilled(APPENDS[:200])).text().splitlines()[-1].endswith("—")
 
 
 class TestTimeline:
