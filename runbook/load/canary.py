@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Self
 
 from runbook.load.histogram import Histogram, bucket_us
-from runbook.load.history import Record
 from runbook.tether import tethered
 
 # How much oversleep in a second makes it a second in which the host stalled.
@@ -91,55 +90,14 @@ def sleep_jitter(duration_s: float, core: int | None = None) -> Histogram:
         return Histogram((bucket_us(late_ns), 1) for _, late_ns in canary.overslept())
 
 
-class Stalls(frozenset[int]):
-    """The seconds of `time.monotonic` in which the host stalled.
-
-    Attributes:
-        overslept: the naps that say so: when each began, and by how many ns it ended late.
-    """
-
-    overslept: tuple[tuple[int, int], ...] = ()
-
-    def within_ns(self, begun_ns: int, ended_ns: int) -> int:
-        """Return by how much the canary overslept within a span of time."""
-        return sum(max(0, min(begun + late, ended_ns) - max(begun, begun_ns)) for begun, late in self.overslept)
-
-
-def stalled_seconds(overslept: Iterable[tuple[int, int]]) -> Stalls:
+def stalled_seconds(overslept: Iterable[tuple[int, int]]) -> frozenset[int]:
     """Tell in which seconds the host itself stalled.
 
     Args:
         overslept: naps that ended late: when each began, and by how many ns.
     """
-    naps, late_ns = tuple(overslept), dict[int, int]()
-    for begun_ns, late in naps:
+    late_ns = dict[int, int]()
+    for begun_ns, late in overslept:
         for second in range(begun_ns // SECOND_NS, (begun_ns + late) // SECOND_NS + 1):
             late_ns[second] = late_ns.get(second, 0) + late
-    stalls = Stalls(second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6)
-    stalls.overslept = naps
-    return stalls
-
-
-def seconds(begun_ns: int, ended_ns: int) -> set[int]:
-    """Return the seconds of `time.monotonic` that a span of time touches."""
-    return set(range(begun_ns // SECOND_NS, ended_ns // SECOND_NS + 1))
-
-
-def worth_timing(records: Iterable[Record], in_time_s: float, stalled_s: frozenset[int]) -> list[Record]:
-    """Leave out the calls that were no later than the host, which stalled, is late with everything.
-
-    Args:
-        records: of calls.
-        in_time_s: by when a call has to have ended, in seconds.
-        stalled_s: seconds of `time.monotonic` in which the host stalled; where it is not told by how much, by all of each.
-    """
-
-    def explained_ns(record: Record) -> int:
-        if isinstance(stalled_s, Stalls):
-            return stalled_s.within_ns(record.sent_ns, record.done_ns)
-        return SECOND_NS * len(seconds(record.sent_ns, record.done_ns) & stalled_s)
-
-    def is_excused(record: Record) -> bool:
-        return 0 < record.service_ns - in_time_s * 1e9 <= explained_ns(record)
-
-    return [record for record in records if not is_excused(record)]
+    return frozenset(second for second, late in late_ns.items() if late > MOST_OVERSLEPT_MS * 1e6)
