@@ -41,7 +41,7 @@ def timeline(result: persistence.Result) -> Plot:
     axes.set_ylim(0, top)
     axes.set_xlim(0, None)
     axes.text((down_s + up_s) / 2, top * 0.97, "server down", color=VERMILION, ha="center", va="top", rotation=90)
-    axes.text(down_s * 0.5, float(rate.median()) * 1.04, "acknowledged", color=BLUE, ha="center", va="bottom")
+    axes.text(outages[0][0] * 0.5, float(rate.median()) * 1.04, "acknowledged", color=BLUE, ha="center", va="bottom")
     recovered_s = min(recoveries_s(result.writes, result.outages[-1]).values(), default=None)
     back = (
         f"the first writer succeeded {recovered_s * 1e3:.0f} ms after it served again"
