@@ -265,19 +265,19 @@ def _failed(finding: Finding) -> object:
 
 class TestLatency:
     def test_each_operation_is_measured_and_judged_and_no_call_fails(self, server: Embedded, connect_to: Connect) -> None:
-        """A round of 120 operations of each kind is too few for any verdict, so both are needed."""
-        result = latency.measure(server, rate_per_s=600, duration_s=0.6, longest_s=1.2)
+        """A second is too short for any verdict, so all three looks are needed."""
+        result = latency.measure(server, rate_per_s=600, duration_s=1.0)
         assert [finding.claim.split()[4] for finding in result.findings[:3]] == ["GET", "SET", "PING"]
         assert {(finding.criterion, finding.verdict) for finding in result.findings[:3]} == {("P-2", INCONCLUSIVE)}
-        assert all("too few for p99" in finding.reason for finding in result.findings[:3])
+        assert all("too few" in finding.reason for finding in result.findings[:3])
         assert [_failed(finding) for finding in result.findings] == [0, 0, 0, 0]
         bare, client = (result.offered[name].recording for name in (latency.BARE, latency.CLIENT))
-        assert bare.count() == 720
+        assert bare.count() == 600
         assert bare.operations == client.operations == sorted(latency.OPERATIONS)
         assert connect_to(server).dbsize() == 0
 
-    @pytest.mark.no_cover
-    def test_a_slow_server_does_not_pass_and_what_it_did_is_marked(self, own_server: Embedded, connect_to: Connect) -> None:
+    @pytest.mark.measures
+    def test_a_slow_server_fails_and_what_it_did_is_marked(self, own_server: Embedded, connect_to: Connect) -> None:
         """Scripts of 6 ms, one after the other with a pause of 6 ms between: half of all calls wait for one of them."""
         client, stop = connect_to(own_server), threading.Event()
         script = (
@@ -291,17 +291,16 @@ class TestLatency:
         disturbing = threading.Thread(target=disturb)
         disturbing.start()
         try:
-            result = latency.measure(own_server, rate_per_s=2000, duration_s=2.0, longest_s=2.0)
+            result = latency.measure(own_server, rate_per_s=2000, duration_s=10.0)
         finally:
             stop.set()
             disturbing.join()
-        assert all(finding.verdict is not PASS for finding in result.findings)
+        assert FAIL in {finding.verdict for finding in result.findings}
         assert any("EVAL" in mark.what.upper() for mark in result.offered[latency.BARE].marks)
 
     @pytest.mark.no_cover
-    def test_where_the_time_went_is_told_and_adds_up(self, server: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(latency, "excused", lambda *_: frozenset())  # on a host that stalls all along, nothing would be left
-        result = latency.measure(server, rate_per_s=3000, duration_s=1.2, longest_s=1.2)
+    def test_where_the_time_went_is_told_and_adds_up(self, server: Embedded) -> None:
+        result = latency.measure(server, rate_per_s=3000, duration_s=1.2)
         medians = [layer for layer in result.layers if layer.p == 0.5]
         assert [layer.operation for layer in medians] == list(latency.OPERATIONS)
         for layer in result.layers:
@@ -336,7 +335,7 @@ class TestLatency:
         filling = threading.Thread(target=fill)
         filling.start()
         try:
-            result = latency.measure(own_server, rate_per_s=300, duration_s=0.2, longest_s=0.2)
+            result = latency.measure(own_server, rate_per_s=300, duration_s=1.0)
         finally:
             filling.join()
         get, set_, ping, client_finding = result.findings
@@ -346,28 +345,28 @@ class TestLatency:
 
     def test_a_server_that_is_full_from_the_beginning_fails_and_is_named_for_it(self, start_server: StartServer) -> None:
         full = start_server("--maxmemory", "1", *WITHOUT_PERSISTENCE)
-        result = latency.measure(full, rate_per_s=300, duration_s=0.2, longest_s=0.2)
+        result = latency.measure(full, rate_per_s=300, duration_s=1.0)
         finding = next(finding for finding in result.findings if " SET " in finding.claim)
         assert finding.verdict is FAIL
         assert "could not be written" in finding.reason
 
     def test_a_server_that_is_away_is_inconclusive(self, own_server: Embedded) -> None:
         own_server.stop()
-        result = latency.measure(_remote(own_server, REDIS_DEADLINE_S="0.3"), rate_per_s=300, duration_s=0.2, longest_s=0.2)
+        result = latency.measure(_remote(own_server, REDIS_DEADLINE_S="0.3"), rate_per_s=300, duration_s=1.0)
         assert {finding.verdict for finding in result.findings} == {INCONCLUSIVE}
         assert result.layers == ()
 
     @pytest.mark.parametrize(("rate_per_s", "duration_s"), [(0, 1), (-1, 1), (float("nan"), 1), (100, 0), (100, float("nan"))])
     def test_an_impossible_load_is_refused_in_words(self, rate_per_s: float, duration_s: float, server: Embedded) -> None:
         with pytest.raises(ValueError, match=r"takes (operations a second|seconds) above 0"):
-            latency.measure(server, rate_per_s=rate_per_s, duration_s=duration_s, longest_s=1)
+            latency.measure(server, rate_per_s=rate_per_s, duration_s=duration_s)
 
 
 class TestSweep:
     @pytest.mark.no_cover
     def test_it_ends_at_a_rate_that_the_server_does_not_bear(self, server: Embedded, connect_to: Connect) -> None:
         """Ten values of 8 KiB in each reply: some ten thousand calls a second are all that the wire carries."""
-        result = sweep.measure(server, from_rate_per_s=1000, step_s=0.3, operations=("MGET",), size_bytes=1 << 13)
+        result = sweep.measure(server, rate_per_s=1000, step_s=0.3, operations=("MGET",), size_bytes=1 << 13)
         rates = [step.rate_per_s for step in result.steps]
         assert rates == sorted(rates)
         assert not result.steps[-1].keeps_limit
@@ -377,7 +376,7 @@ class TestSweep:
 
     def test_a_server_that_is_away_is_inconclusive(self, own_server: Embedded) -> None:
         own_server.stop()
-        result = sweep.measure(_remote(own_server, REDIS_DEADLINE_S="0.3"), from_rate_per_s=100, step_s=0.1)
+        result = sweep.measure(_remote(own_server, REDIS_DEADLINE_S="0.3"), rate_per_s=100, step_s=0.1)
         assert [finding.verdict for finding in result.findings] == [INCONCLUSIVE]
         assert result.steps == ()
 
