@@ -16,9 +16,10 @@ from typing import Any
 from cachelib import Config, ConfigError
 from runbook import cli_drill, cli_evidence, cli_history, cli_load, notebooks, verification
 from runbook.coverage import coverage_finding
-from runbook.drilling import Done
+from runbook.drilling import Done, Order, perform
 from runbook.drills.undo import UndoError
 from runbook.evidence.archive import Archive
+from runbook.evidence.decision import Decision, decision_of
 from runbook.evidence.store import MANIFEST, NOTEBOOK, PAGE, RESULT, EvidenceError, write_atomically
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
@@ -35,6 +36,13 @@ from runbook.whole_number import whole_number
 EXIT_PASS, EXIT_FAIL, EXIT_USAGE, EXIT_INCONCLUSIVE, EXIT_BROKEN, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 _STATUS = {Verdict.PASS: EXIT_PASS, Verdict.FAIL: EXIT_FAIL, Verdict.INCONCLUSIVE: EXIT_INCONCLUSIVE}
+_STATUS_OF_DECISION = {
+    Decision.READY: EXIT_PASS,
+    Decision.NOT_EXAMINED: EXIT_PASS,  # all that this target can examine passes
+    Decision.UNDECIDED: EXIT_INCONCLUSIVE,
+    Decision.BROKEN: EXIT_BROKEN,
+    Decision.FAILED: EXIT_FAIL,
+}
 
 EPILOG = "exit status: 0 PASS, 1 FAIL, 2 wrong usage, 3 INCONCLUSIVE, 4 broken run, 130 interrupted"
 
@@ -79,7 +87,7 @@ def status_of(result: Mapping[str, Any]) -> int:
     Args:
         result: of the verification, as its `result.json` holds it.
     """
-    return EXIT_INTERRUPTED if result["interrupted"] else _status(Verdict(result["verdict"]), is_broken=bool(result["broken"]))
+    return EXIT_INTERRUPTED if result["interrupted"] else _STATUS_OF_DECISION[decision_of(result)]
 
 
 def _status(verdict: Verdict, *, is_broken: bool) -> int:
@@ -112,10 +120,11 @@ def run_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Execute every notebook, and sum up."""
-    found = [notebook for notebook in notebooks.list_notebooks(options.notebooks) if notebook.applies_to(options.target)]
+    """Execute the notebooks of a profile, in the profile `full` all drills as well, and sum up."""
+    of_profile = [notebook for notebook in notebooks.list_notebooks(options.notebooks) if notebook.is_in(options.profile)]
+    found = [notebook for notebook in of_profile if notebook.applies_to(options.target)]
     if not found:
-        raise UsageError(f"{options.notebooks} holds no notebook for the target {options.target}")
+        raise UsageError(f"{options.notebooks} holds no notebook for the target {options.target} and the profile {options.profile}")
     if options.target.startswith("compose") and environ.get(PROJECT_VARIABLE) and len(found) > 1:
         raise UsageError(
             f"{PROJECT_VARIABLE} names one project, and verify runs {len(found)} notebooks side by side: unset it, or run one at a time "
@@ -124,29 +133,33 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     _check_ground(options.target, environ)
     _check_history(options, environ)
     baseline = _baseline(options, environ)
-    jobs = [_job(notebook, options.target) for notebook in found]
+    orders = cli_drill.orders_on(options.target, environ) if options.profile == notebooks.FULL else []
+    drill_names = tuple(order.drill.name for order in orders)
+    plan = verification.Plan(options.target, options.profile, tuple(notebook.name for notebook in found), drill_names)
     accepted, before = cli_evidence.accepted_of(options.target, options.runs, environ)
-    started = datetime.now(UTC)
-    runs = _execute(jobs, options, environ)
-    paths = [run.folder.path for run in runs]
-    _render(paths)  # first, as the verification holds the digests of their manifests
-    folder = verification.conclude(
-        runs,
-        options.target,
-        options.runs,
-        environ,
-        started=started,
-        ordered=[notebook.name for notebook in found],
-        baseline=accepted,
-        before=before,
-        tested=coverage_finding(),
-    )
-    if baseline and not any(run.interrupted for run in runs):  # which would be told of as worse
+    ended = _run_plan([_job(notebook, options.target) for notebook in found], orders, options, environ)
+    paths = [run.folder.path for run in ended.runs] + ([ended.drilled.path] if ended.drilled else [])
+    folder = verification.conclude(ended, plan, options.runs, environ, baseline=accepted, before=before, tested=coverage_finding())
+    if baseline and not ended.interrupted:  # what had not begun would count as worse
         cli_evidence.hold_against_command(baseline, folder)
     _render([folder.path])
     print(verification.criteria_text(folder))
     print(f"page: {options.runs / folder.name / PAGE}")
     return _recorded([*paths, folder.path], status_of(folder.read_json(RESULT)), options, environ)
+
+
+def _run_plan(jobs: Sequence[Job], orders: Sequence[Order], options: argparse.Namespace, environ: Mapping[str, str]) -> verification.Ended:
+    """Execute the notebooks, then do the drills, and render all of them: the verification holds the digests of their manifests."""
+    started, progress = datetime.now(UTC), _printer()
+    runs = _execute(jobs, options, environ, progress)
+    drilled, refusal = None, ""
+    if orders and not any(run.interrupted for run in runs) and len(runs) == len(jobs):
+        try:
+            _, drilled = perform(orders, options.runs, environ, progress)
+        except TargetError as error:  # another drill has begun meanwhile; what the notebooks found is kept
+            refusal = str(error)
+    _render([*(run.folder.path for run in runs), *([drilled.path] if drilled else [])])
+    return verification.Ended(runs, drilled, refusal, started)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -299,12 +312,12 @@ def _say(what: str) -> None:
     print(what, flush=True)
 
 
-def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[str, str]) -> list[Run]:
+def _execute(jobs: Sequence[Job], options: argparse.Namespace, environ: Mapping[str, str], progress: Progress | None = None) -> list[Run]:
     return execute(
         jobs,
         options.runs,
         environ,
-        progress=_printer(),
+        progress=progress or _printer(),
         cell_timeout_s=options.cell_timeout_s,
         run_timeout_s=options.run_timeout_s,
     )
@@ -329,7 +342,7 @@ def _baseline(options: argparse.Namespace, environ: Mapping[str, str]) -> Path |
 
 
 def _render(paths: Sequence[Path]) -> None:
-    # Not at the top: nbconvert takes a second to import, and the notebooks should start first.
+    # Not at the top: nbconvert takes half a second to import, and the notebooks should start first.
     from runbook.report.page import write_page
 
     for path in paths:
@@ -414,6 +427,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="set a parameter; may be repeated")
     verify = command("verify", verify_command, executes=True)
     verify.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
+    verify.add_argument(
+        "--profile",
+        default=notebooks.DEFAULT,
+        choices=notebooks.PROFILES,
+        help="what is run: `full` adds power loss, damaged files, restores and all drills (default: default)",
+    )
     verify.add_argument("--against", metavar="RUN", help="hold it against an earlier verification, or against the last one `accepted`")
     refresh = command("refresh", refresh_command, executes=True)
     refresh.add_argument("name", nargs="*", help="of the notebooks; all by default")

@@ -11,7 +11,7 @@ from pathlib import Path
 from runbook.drilling import Done, Order, perform
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.drill import PROFILES, QUICK
-from runbook.drills.safety import exclusive
+from runbook.drills.safety import check_healed, exclusive
 from runbook.drills.undo import heal, left_behind, state_folder
 from runbook.evidence.store import PAGE, write_atomically
 from runbook.notebooks import UsageError
@@ -21,6 +21,7 @@ from runbook.whole_number import whole_number
 
 # A plan that was read longer ago than this has to be read again.
 CONFIRMATION_S = 15 * 60
+DEFAULT_SEED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, performs: bool) -> None:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, performs: bool) -> None:
     parser.add_argument("--target", default="embedded", choices=list(TARGETS), help="where the Redis runs (default: embedded)")
     parser.add_argument("--profile", default=QUICK, choices=PROFILES, help="how thorough: all in under 4 minutes, or as often as it takes")
     parser.add_argument("--times", type=whole_number, metavar="N", help="how often the fault happens (default: what the profile says)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of everything that is chosen by chance (default: 1)")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, metavar="N", help="of everything that is chosen by chance (default: 1)")
     if performs:
         parser.add_argument("--confirm", metavar="TOKEN", help="what `runbook plan` printed; needed on a target that is not embedded")
 
@@ -48,6 +49,18 @@ def orders_of(options: argparse.Namespace) -> list[Order]:
             raise UsageError(f"there is no drill {name}; there are {', '.join(DRILLS)}")
     names = list(DRILLS) if options.all else list(dict.fromkeys(options.name))
     return [Order(DRILLS[name], options.target, options.profile, options.seed, options.times) for name in names]
+
+
+def orders_on(target: str, environ: Mapping[str, str]) -> list[Order]:
+    """Return every drill that a target supports, as a verification does them: quick, and on servers that it starts itself.
+
+    Raises:
+        Refusal: a drill that crashed has left something behind.
+    """
+    supported = [drill for drill in DRILLS.values() if target in drill.targets]
+    if supported:
+        check_healed(state_folder(environ))
+    return [Order(drill, target, QUICK, DEFAULT_SEED) for drill in supported]
 
 
 def perform_command(orders: Sequence[Order], options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[list[Done], Path]:

@@ -10,11 +10,12 @@ from typing import Any
 from runbook.evidence.acceptance import Accepted, accept, last_accepted, newest_acceptance, read_verification
 from runbook.evidence.archive import Archive
 from runbook.evidence.criteria import BY_WORD
+from runbook.evidence.decision import Decision, decision_of
 from runbook.evidence.integrity import Inspection, inspect
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import UsageError
-from runbook.report.sentence import is_ready, sentence
+from runbook.report.sentence import sentence
 
 # As RUN of `verify --against`: the verification of the same target that was accepted last.
 ACCEPTED = "accepted"
@@ -67,7 +68,10 @@ def accept_command(path: Path, options: argparse.Namespace, environ: Mapping[str
     found.raise_if_altered()
     if result["broken"]:  # nothing could ever be worse than it, so it would serve no later verification either
         raise UsageError(f"{found.run} did not come to its end ({result['broken']}), so there is nothing to accept: verify again")
-    open_questions = [*([] if is_ready(result) else [sentence(result)]), *(f"Not checked: {text}." for text in found.unknown)]
+    open_questions = [
+        *([] if decision_of(result) is Decision.READY else [sentence(result)]),
+        *(f"Not checked: {text}." for text in found.unknown),
+    ]
     if open_questions and not despite:
         raise UsageError(f"{found.run}: {' '.join(open_questions)} Who accepts it all the same says why, with --despite REASON")
     entry = accept(archive, found.run, by, found.digest, result["verdict"], sentence(result), result["target"], despite)
@@ -92,7 +96,7 @@ def report_command(path: Path, page: Path | None, environ: Mapping[str, str]) ->
     Raises:
         EvidenceError: it was, or the page would come out otherwise than the one that was recorded.
     """
-    # Not at the top: nbconvert takes a second to import.
+    # Not at the top: nbconvert takes half a second to import.
     from runbook.report.rerender import rerender
 
     rendered = rerender(path, _archive(path, environ), page)

@@ -24,6 +24,7 @@ from runbook.evidence.secrets import redact, secrets_of
 from runbook.evidence.store import FOLDER_VARIABLE, NOTEBOOK, RESULT, SCHEMA_VERSION, EvidenceError, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.notebooks import Notebook, Value
+from runbook.progress import PROGRESS_VARIABLE
 from runbook.stopping import INTERRUPTED, stoppable
 from runbook.targets.project import with_password
 from runbook.tether import tethered
@@ -77,6 +78,7 @@ class _Worker:
     folder: RunFolder
     process: subprocess.Popen[str]
     complaints: IO[str]
+    said: IO[str]
     environ: Mapping[str, str]
     started: datetime
     began_s: float = field(default_factory=time.monotonic)
@@ -137,8 +139,11 @@ def _phases(jobs: Sequence[Job]) -> list[list[Job]]:
 def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], cell_timeout_s: float) -> Iterator[_Worker]:
     environ = with_password(environ)
     folder = RunFolder.create(runs, job.notebook.name, environ)
+    said = scratch / f"{folder.name}.progress"
+    said.touch()
     private = {
         FOLDER_VARIABLE: str(folder.path.resolve()),
+        PROGRESS_VARIABLE: str(said),
         CLEANUP_VARIABLE: str(scratch / CLEANUP_LOCK),
         # Whatever a notebook leaves behind, were it killed, is under a folder that we remove.
         "TMPDIR": str(scratch),
@@ -149,6 +154,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]),
     }
     with contextlib.ExitStack() as opened:
+        reader = opened.enter_context(said.open(encoding="utf-8"))
         complaints = opened.enter_context((scratch / f"{folder.name}.stderr").open("w+", errors="replace"))
         process = subprocess.Popen(
             tethered([sys.executable, "-m", "runbook.worker", str(job.notebook.path), str(folder.path.resolve()), str(cell_timeout_s)]),
@@ -159,7 +165,7 @@ def _working(job: Job, runs: Path, scratch: Path, environ: Mapping[str, str], ce
             text=True,
             start_new_session=True,  # Ctrl-C reaches us alone, and we decide how each worker ends
         )
-        worker = _Worker(job, folder, process, complaints, environ, datetime.now(UTC))
+        worker = _Worker(job, folder, process, complaints, reader, environ, datetime.now(UTC))
         try:
             assert process.stdin
             with contextlib.suppress(BrokenPipeError), process.stdin:
@@ -190,6 +196,8 @@ def _follow(workers: Sequence[_Worker], progress: Progress, run_timeout_s: float
                     worker.took_s = time.monotonic() - worker.began_s
                     progress(worker.job.notebook.name, "ended")
             for worker in workers:
+                for text in worker.said:
+                    progress(worker.job.notebook.name, text.rstrip())
                 if worker.process.poll() is None and time.monotonic() - worker.began_s > run_timeout_s:
                     worker.problem = f"it took longer than {run_timeout_s:g} s"
                     _end([worker])

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+DEFAULT, FULL, NO_PROFILE = "default", "full", "none"
+# What `runbook verify --profile` takes; each runs what the ones before it run, too.
+PROFILES = (DEFAULT, FULL)
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 
 _SECRET_NAME = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|api_?key|auth", re.IGNORECASE)
@@ -76,6 +79,7 @@ class Notebook:
         parameters: what it takes.
         pace: `measures` needs a quiet host, and is executed after all others; `busy` does not.
         targets: on which it can answer its question; empty for all.
+        profile: the first verification profile that runs it, `none` for a notebook that no verification runs.
         limits: what it does not show: the paragraph that begins with **Does not show**, in one line.
     """
 
@@ -87,6 +91,11 @@ class Notebook:
     pace: str
     targets: tuple[str, ...] = ()
     limits: str = ""
+    profile: str = DEFAULT
+
+    def is_in(self, profile: str) -> bool:
+        """Tell whether a verification of this profile runs it."""
+        return self.profile in PROFILES[: PROFILES.index(profile) + 1]
 
     def applies_to(self, target: str) -> bool:
         """Tell whether it can answer its question on this target."""
@@ -156,12 +165,20 @@ def read_notebook(path: Path) -> Notebook:
         pace=str(_metadata(path).get("pace", "busy")),
         targets=tuple(_metadata(path).get("targets", ())),
         limits=_paragraph(r"\*\*Does not show\*\*", prose),
+        profile=_profile(path),
     )
 
 
 def _paragraph(beginning: str, prose: str) -> str:
     found = re.search(rf"^{beginning} (.+?)(?:\n\s*\n|\Z)", prose, re.MULTILINE | re.DOTALL)
     return " ".join(found[1].split()) if found else ""
+
+
+def _profile(path: Path) -> str:
+    named = str(_metadata(path).get("profile", DEFAULT))
+    if named not in (*PROFILES, NO_PROFILE):
+        raise UsageError(f"{path} says that its profile is {named!r}: write {', '.join(PROFILES)} or {NO_PROFILE} into its metadata")
+    return named
 
 
 def _metadata(path: Path) -> dict[str, Any]:

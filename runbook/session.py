@@ -21,6 +21,7 @@ from runbook.evidence.samples import as_csv
 from runbook.evidence.store import SCHEMA_VERSION
 from runbook.load import History
 from runbook.load.offered import Offered
+from runbook.progress import progress
 from runbook.report.display import Bundle, Measured, Table
 from runbook.report.tables import findings_table
 from runbook.targets import Engine, Target, open_target
@@ -117,7 +118,7 @@ class Session:
             self._has_ground = True
         undo, self._seed = UndoLog(state), seed
         self._opened.enter_context(undo.undoing("folder", path=str(folder)))
-        return Ground(drill, os.environ, self.target.name, QUICK, times, seed, folder, undo, say=lambda what: None)
+        return Ground(drill, os.environ, self.target.name, QUICK, times, seed, folder, undo, say=progress)
 
     def record(self, result: J) -> J:
         """Take a drill's findings into the verdict, keep its samples, and hand it back."""

@@ -14,6 +14,9 @@ import warnings
 from pathlib import Path
 from typing import IO, Any
 
+import runbook.lean  # noqa: F401 - before papermill
+
+# isort: split
 import papermill
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import papermill_io

@@ -35,6 +35,7 @@ from runbook.drills.persistence_judging import (
 from runbook.evidence import Finding, Verdict
 from runbook.load import History, Ledger, Load, Members, Ping, Register, collector_off
 from runbook.load.wait_control import Lateness, WaitControl
+from runbook.progress import progress
 from runbook.targets import Contained, Embedded, Target, TargetError
 
 # Beside the ledger: owners who alone write a key and read it back, and callers who add to a set.
@@ -137,7 +138,8 @@ def drill(
             Load(client, members, rate_per_s=WITNESS_PER_S, workers=WITNESSES) as adding,
             Load(prober, Ping(), rate_per_s=PROBES_PER_S, workers=1) as probing,
         ):
-            for wait_s in waits_s:
+            for number, wait_s in enumerate(waits_s, 1):
+                progress(f"{fault} {number} of {times}")
                 time.sleep(wait_s)
                 with promise.breaks(target) as outage:
                     time.sleep(down_s)

@@ -26,6 +26,7 @@ from runbook.load import Basics, Counter, History, Load, Outcome, collector_off
 from runbook.load.looped import looped
 from runbook.load.wait_control import WaitControl
 from runbook.load.workload import Operation
+from runbook.progress import progress
 from runbook.targets import Restartable, Target
 
 # For how long the server's return is waited for.
@@ -100,7 +101,8 @@ def drill(
             Load(tested, counting, rate_per_s=100, workers=1) as increments,
             Load(tested, Looking(), rate_per_s=20, workers=1) as looks,
         ):
-            for stays_down_s in (down_s, *(later_down_s for _ in range(kills - 1))):
+            for number, stays_down_s in enumerate((down_s, *(later_down_s for _ in range(kills - 1))), 1):
+                progress(f"outage {number} of {kills}")
                 time.sleep(before_s)
                 with killed(target) as outage, _watching(config) as answered:
                     time.sleep(stays_down_s)

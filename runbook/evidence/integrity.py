@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook.evidence.acceptance import ACCEPTANCE
 from runbook.evidence.archive import Archive, Entry
-from runbook.evidence.records import RUN
+from runbook.evidence.records import RUN, members_of
 from runbook.evidence.store import MANIFEST, RESULT, EvidenceError
 
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -152,7 +152,7 @@ def _members(path: Path, found: Inspection) -> Iterator[tuple[str, str]]:
         with open(os.open(path / RESULT, _CAREFULLY), "rb") as file:
             result = json.load(file)
         its_run = result["run"]
-        runs = [(run["run"], run.get("manifest_sha256") or "") for run in result["runs"]] if result["kind"] == "verification" else []
+        runs = [(run["run"], run.get("manifest_sha256") or "") for run in members_of(result)] if result["kind"] == "verification" else []
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         found.unknown.append(f"{path.name}/{RESULT} can't be read, so it is not known which runs it sums up")
         return

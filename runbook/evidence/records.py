@@ -45,6 +45,15 @@ def manifest_sha256(path: Path) -> str:
         raise EvidenceError(f"{path} holds no {MANIFEST}: is it the folder of a finished run?") from error
 
 
+def members_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a verification sums up: a line for each notebook, and one for the run of the drills; each names its `run`.
+
+    Args:
+        result: of the verification.
+    """
+    return [*result["runs"], *([result["drills"]] if result.get("drills") else [])]
+
+
 def contents_of(result: Mapping[str, Any], manifest_digest: str) -> list[dict[str, Any]]:
     """Say what the archive keeps of a result.
 

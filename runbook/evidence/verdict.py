@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.evidence.criteria import BEYOND_STORY
-
 # How the claim of a negative control begins: that a failure is seen where there must be one.
 CONTROL = "Control: "
 # How the reason begins where it was not what is examined that left a claim open, but our own check.
@@ -53,7 +51,7 @@ class Finding:
     """One claim about one criterion, judged.
 
     Attributes:
-        criterion: id of the story's criterion, such as `I-4`, or of what we promise beyond it.
+        criterion: id of an acceptance criterion, such as `I-4`; `bench` in a benchmark.
         claim: what must hold, in words that don't change from run to run.
         verdict: whether it does.
         reason: why not, with the first and the worst counter-example; may be empty for PASS.
@@ -91,36 +89,6 @@ def decided(findings: Iterable[Mapping[str, Any]]) -> Verdict | None:
     """
     verdicts = [Verdict(finding["verdict"]) for finding in findings if not is_known(finding)]
     return combine(verdicts) if verdicts else None
-
-
-def weighs(finding: Mapping[str, Any]) -> bool:
-    """Tell whether a verification has to heed a finding: not what is open beyond the story, unless our own check is why.
-
-    Args:
-        finding: as it was read back.
-    """
-    is_open = finding["verdict"] == Verdict.INCONCLUSIVE and not finding["reason"].startswith(CHECK_FAILED)
-    return finding["criterion"] not in BEYOND_STORY or not is_open
-
-
-def is_waived(criterion: Mapping[str, Any]) -> bool:
-    """Tell whether a line of a verification is open, and keeps nobody from accepting it.
-
-    Args:
-        criterion: with its `id`, its `verdict` and its `findings`.
-    """
-    beyond = criterion["id"] in BEYOND_STORY and criterion["verdict"] == Verdict.INCONCLUSIVE
-    return beyond and not any(weighs(each) for each in criterion["findings"] if each["verdict"] == Verdict.INCONCLUSIVE)
-
-
-def weight_in_story(verdict: Verdict, findings: Iterable[Mapping[str, Any]]) -> Verdict:
-    """Return what a notebook's verdict says about the story: what is open only beyond it leaves the story to the other findings.
-
-    Args:
-        verdict: of the notebook.
-        findings: of the notebook, as they were read back.
-    """
-    return (decided(filter(weighs, findings)) or verdict) if verdict is Verdict.INCONCLUSIVE else verdict
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

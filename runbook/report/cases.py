@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runbook.evidence.criteria import BEYOND_STORY, CRITERIA
-from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known, is_waived
+from runbook.evidence.criteria import CRITERIA
+from runbook.evidence.verdict import CONTROL, Verdict, decided, is_known
 
 Json = Mapping[str, Any]
 
@@ -23,7 +23,6 @@ class Case:
         broken: why it did not come to a verdict; empty if it did.
         findings: as they stand in the result.
         duration_s: how long it took, in seconds; None if that can't be told of it alone.
-        weighs: whether the run's verdict depends on it; on what is open beyond the story, that of a verification does not.
     """
 
     kind: str
@@ -33,7 +32,6 @@ class Case:
     broken: str = ""
     findings: Sequence[Json] = ()
     duration_s: float | None = None
-    weighs: bool = True
 
     @property
     def word(self) -> str:
@@ -67,7 +65,8 @@ def cases_of(result: Json) -> list[Case]:
         case "verification":
             criteria = [_of_verification(each) for each in result["criteria"]]
             uncarried = [notebook_case(run) for run in result["runs"] if not _is_carried(run, criteria)]
-            return [*criteria, *uncarried, *_interruption(result), *_comparison(result)]
+            drilled = _uncarried_drills(result.get("drills"), criteria)
+            return [*criteria, *uncarried, *drilled, *_interruption(result), *_comparison(result)]
         case _:
             criteria = [] if result["broken"] else [_criterion(name, result["findings"]) for name in result["criteria"]]
             return criteria if _is_carried(result, criteria) else [*criteria, notebook_case(result)]
@@ -82,31 +81,42 @@ def notebook_case(run: Json) -> Case:
     return Case("notebook", run["notebook"], run["question"], _verdict(run), run["broken"], (), run["duration_s"])
 
 
+def drill_case(drill: Json) -> Case:
+    """Return a drill of a verification as a case of its own; its findings are those of the criteria, and of its own run."""
+    return Case("drill", drill["name"], drill["question"], _verdict(drill), drill["broken"], (), drill["duration_s"])
+
+
+def _uncarried_drills(drilled: Json | None, criteria: Sequence[Case]) -> list[Case]:
+    """List the drills whose verdict no criterion carries."""
+    if not drilled:
+        return []
+    lines = [{**each, "run": drilled["run"], "notebook": each["name"]} for each in drilled["drills"]]
+    return [drill_case(each) for each in lines if not _is_carried(each, criteria)]
+
+
 def _verdict(each: Json) -> Verdict | None:
     return Verdict(each["verdict"]) if each["verdict"] else None
 
 
 def _of_verification(criterion: Json) -> Case:
-    found = criterion["findings"]
-    return Case("criterion", criterion["id"], criterion["text"], _verdict(criterion), "", found, weighs=not is_waived(criterion))
+    return Case("criterion", criterion["id"], criterion["text"], _verdict(criterion), "", criterion["findings"])
 
 
 def _criterion(name: str, findings: Iterable[Json]) -> Case:
     found = [finding for finding in findings if finding["criterion"] == name]
-    return Case("criterion", name, (CRITERIA | BEYOND_STORY).get(name, ""), decided(found), "", found)
+    return Case("criterion", name, CRITERIA.get(name, ""), decided(found), "", found)
 
 
 def _is_carried(run: Json, criteria: Iterable[Case]) -> bool:
     """Tell whether the criteria say all that a notebook's verdict says; one that found nothing at all is INCONCLUSIVE by itself."""
-    weight = run.get("weight", run["verdict"])  # a notebook alone has none, nor had it in older verifications
     said = {
         finding["verdict"]
         for case in criteria
-        if case.weighs
         for finding in case.findings
-        if finding.get("run", run["run"]) == run["run"] and not is_known(finding)
+        if (finding.get("run", run["run"]), finding.get("notebook", run["notebook"])) == (run["run"], run["notebook"])
+        and not is_known(finding)
     }
-    return not run["broken"] and (weight == Verdict.PASS or weight in said)
+    return not run["broken"] and (run["verdict"] == Verdict.PASS or run["verdict"] in said)
 
 
 def _interruption(result: Json) -> list[Case]:

@@ -56,8 +56,6 @@ def _testcase(case: Case, target: str) -> ET.Element:
         testcase.append(_element("error", case.broken, message=case.broken, type="BROKEN"))
     elif case.verdict is None:
         testcase.append(_element("skipped", message=f"not examined on the target {target}"))
-    elif not case.weighs:
-        testcase.append(_element("skipped", message="it could not be decided, and the story does not ask for it"))
     elif case.verdict is not Verdict.PASS:
         reasons = [finding["reason"] or finding["claim"] for finding in case.deciding]
         message = "; ".join(dict.fromkeys(reasons)) or "nothing that was found decides it"
@@ -84,7 +82,8 @@ def _told(findings: Iterable[Mapping[str, Any]]) -> str:
 def _properties(result: Mapping[str, Any]) -> ET.Element:
     properties = ET.Element("properties")
     engine, host = result["engine"] or {}, result["host"] or {}
-    values = {"run": result["run"], "verdict": result["verdict"] or "BROKEN", "target": result["target"], **engine, **host}
+    profile = {"profile": result["profile"]} if "profile" in result else {}
+    values = {"run": result["run"], "verdict": result["verdict"] or "BROKEN", "target": result["target"], **profile, **engine, **host}
     for name, value in values.items():
         properties.append(_element("property", name=name, value="unknown" if value is None else value))
     return properties

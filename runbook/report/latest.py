@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 from runbook.evidence.acceptance import ACCEPTANCE
 from runbook.evidence.archive import Archive, Entry
+from runbook.evidence.decision import Decision, decision_of
 from runbook.evidence.records import RUN
 from runbook.evidence.store import JUNIT, METRICS, PAGE, RESULT, SUMMARY, EvidenceError, RunFolder, write_atomically
-from runbook.report.history import BROKEN, verdict_text
+from runbook.report.history import verdict_text
 from runbook.report.rendering import fill
 from runbook.report.scorecard import FRESH_DAYS, RECENT, Row, Scorecard, age_text, finished, scorecard_of
-from runbook.report.sentence import look, sentence
+from runbook.report.sentence import sentence
 
 LATEST = "latest"
 # What is copied of the newest verification, and under which name.
@@ -97,9 +98,9 @@ def _page(card: Scorecard, verification: Path | None, acceptance: Entry | None) 
 def _verified(folder: Path) -> dict[str, str]:
     try:
         result = RunFolder(folder).read_json(RESULT)
-        return {"run": folder.name, "sentence": sentence(result), "verdict": look(result)}
+        return {"run": folder.name, "sentence": sentence(result), "look": decision_of(result)}
     except (EvidenceError, KeyError, TypeError):  # of an older version, or altered: no reason to have no scorecard
-        return {"run": folder.name, "sentence": f"What {folder.name} found can't be read any more.", "verdict": BROKEN}
+        return {"run": folder.name, "sentence": f"What {folder.name} found can't be read any more.", "look": Decision.BROKEN}
 
 
 def _address(row: Row) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from runbook.evidence.verdict import Verdict
-from runbook.report.cases import Case, cases_of, notebook_case
+from runbook.report.cases import Case, cases_of, drill_case, notebook_case
 
 PREFIX = "redis_runbook_"
 _CRITERION_WORDS = (*Verdict, "NOT EXAMINED")
@@ -71,7 +71,12 @@ def _subjects(result: Mapping[str, Any], cases: Iterable[Case]) -> list[Case]:
         case "drills":
             return [Case("drills", "drill", "", verdict, broken, duration_s=took_s), *cases]
         case "verification":
-            return [Case("verification", "verify", "", verdict, broken, duration_s=took_s), *map(notebook_case, result["runs"])]
+            drilled = (result.get("drills") or {}).get("drills", ())
+            return [
+                Case("verification", "verify", "", verdict, broken, duration_s=took_s),
+                *map(notebook_case, result["runs"]),
+                *map(drill_case, drilled),
+            ]
         case _:
             return [notebook_case(result)]
 

@@ -3,6 +3,9 @@
 import functools
 import json
 
+import runbook.lean  # noqa: F401 - before nbformat
+
+# isort: split
 import nbformat
 from nbconvert import HTMLExporter
 

@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from runbook.evidence.criteria import BEYOND_STORY, BY_WORD, CRITERIA, OF_CONTAINERS
+from runbook.evidence.criteria import BY_TESTS, BY_WORD, CRITERIA, OF_CONTAINERS
+from runbook.evidence.decision import Decision, decision_of
 from runbook.evidence.store import PAGE, RESULT, EvidenceError, RunFolder
 from runbook.evidence.verdict import CONTROL, Verdict, is_known
 from runbook.report.drilled import drills_sentence
@@ -16,12 +17,20 @@ from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
 from runbook.report.narrative import narrative
 from runbook.report.rendering import fill, inline
-from runbook.report.sentence import look, sentence
+from runbook.report.sentence import sentence
 
-# Who tells, where no notebook does.
-_WHO_TELLS = {
-    "D-1": "`make test` measures it; the next verification shows it",
-    BY_WORD: "whoever accepts says it, with `runbook accept`",
+# What decides a criterion, where no notebook does.
+_DECIDED_BY = {
+    BY_TESTS: "`make test` measures it; the next verification shows it",
+    BY_WORD: "the product owner decides it, with `runbook accept`",
+}
+_ICONS = {Decision.READY: "✓", Decision.NOT_EXAMINED: "◐", Decision.UNDECIDED: "?", Decision.BROKEN: "!", Decision.FAILED: "✗"}
+_TITLES = {
+    Decision.READY: "ready to be accepted",
+    Decision.NOT_EXAMINED: "passes, not all examined",
+    Decision.UNDECIDED: "undecided",
+    Decision.BROKEN: "broken",
+    Decision.FAILED: "failed",
 }
 _WEIGHT = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
@@ -67,12 +76,15 @@ def render(path: Path, into: Path) -> None:
 def _verification(path: Path, result: Mapping[str, Any]) -> str:
     folders = {run["run"]: path.resolve().parent / run["run"] for run in result["runs"]}
     beside = {name: RunFolder(folder) for name, folder in folders.items() if folder.is_dir()}
+    decision = decision_of(result)
     return fill(
         "verification.html.j2",
         result=result,
         sentence=sentence(result),
         answer=_linked(sentence(result)),
-        look=look(result),
+        decision=decision,
+        icon=_ICONS[decision],
+        title=_TITLES[decision],
         chart=latency_chart(result),
         stories={
             run["run"]: narrative(beside[run["run"]], prefix=f"{run['notebook']}-", below=1)
@@ -89,7 +101,7 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
 
 def _linked(said: str) -> Markup:
     """Let each criterion that a sentence names lead to its line."""
-    names = "|".join(map(re.escape, CRITERIA | BEYOND_STORY))
+    names = "|".join(map(re.escape, CRITERIA))
     return Markup(re.sub(rf"\b({names})\b", r'<a href="#\1">\1</a>', str(inline(said))))  # noqa: S704 - escaped by `inline`
 
 
@@ -100,10 +112,10 @@ def _unexamined(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _why_not(result: Mapping[str, Any], criterion: str) -> str:
-    if criterion in _WHO_TELLS:
-        return f"not examined; {_WHO_TELLS[criterion]}"
+    if criterion in _DECIDED_BY:
+        return f"not examined; {_DECIDED_BY[criterion]}"
     if criterion in OF_CONTAINERS and not result["target"].startswith("compose"):
-        return "not examined; the targets compose and compose-prod examine it"
+        return "not examined; `runbook verify --target compose` examines it"
     return f"not examined{'; ' + result['broken'] if result['broken'] else ', as no notebook that ran asks for it'}"
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from runbook.evidence.acceptance import read_verification
-from runbook.evidence.criteria import BEYOND_STORY
 from runbook.evidence.store import RESULT, EvidenceError, RunFolder
-from runbook.evidence.verdict import Verdict, combine, is_known
+from runbook.evidence.verdict import Verdict, combine, decided, is_known
 from runbook.report.diff import Diff, compare
 from runbook.report.diff_page import write_diff
 from runbook.report.loads import read_loads
@@ -63,11 +62,13 @@ class Regression:
         before: name of the earlier one.
         shifts: the criteria on which they differ.
         diff: their loads.
+        only_in_one: what only one of them ran, since their profiles differ, in words; it is left out of the comparison.
     """
 
     before: str
     shifts: tuple[Shift, ...]
     diff: Diff
+    only_in_one: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -89,7 +90,7 @@ class Regression:
     def sentences(self) -> list[str]:
         """Say what changed: the criteria, those that are worse first, and then the loads."""
         by_weight = sorted(self.shifts, key=lambda shift: [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS].index(shift.verdict))
-        return [*(shift.sentence for shift in by_weight), *(self.diff.sentences if self._has_loads else ())]
+        return [*(shift.sentence for shift in by_weight), *(self.diff.sentences if self._has_loads else ()), *self.only_in_one]
 
     @property
     def _has_loads(self) -> bool:
@@ -106,12 +107,13 @@ def regress(before: Path, after: Path) -> Regression:
     Raises:
         EvidenceError: one is no verification, or something of it is missing, damaged or of another version.
     """
-    results = [read_verification(path) for path in (before, after)]
+    results = [dict(read_verification(path)) for path in (before, after)]
     try:
+        only_in_one = _alike(*results)
         shifts = tuple(_shifts(*results))
     except (KeyError, TypeError, ValueError) as error:
         raise EvidenceError(f"{before} and {after} are not of this version both ({error}): verify again") from error
-    return Regression(before.resolve().name, shifts, compare(read_loads(before), read_loads(after)))
+    return Regression(before.resolve().name, shifts, compare(read_loads(before), read_loads(after)), only_in_one)
 
 
 def hold_against(before: Path, folder: RunFolder) -> Regression:
@@ -145,13 +147,37 @@ def keep(folder: RunFolder, before: str, verdict: Verdict, headline: str, senten
     folder.write_json(RESULT, {**result, "verdict": combine([Verdict(result["verdict"]), verdict]), "against": against})
 
 
+def _alike(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
+    """Leave out of two results of different profiles the findings of what only one of them ran, and say so."""
+    if before.get("profile") == after.get("profile"):
+        return ()
+    ran = [_parts(result) for result in (before, after)]
+    said = []
+    for result, own, other, word in ((before, ran[0], ran[1], "before"), (after, ran[1], ran[0], "now")):
+        alone = [name for name in own if name not in other]
+        result["criteria"] = [_without(criterion, alone) for criterion in result["criteria"]]
+        profile = result.get("profile") or "of an older version"
+        said.append(f"the profile {word} is {profile}{': left out is what only it ran, ' + ', '.join(alone) if alone else ''}")
+    return tuple(said)
+
+
+def _parts(result: Mapping[str, Any]) -> list[str]:
+    drills = (result.get("drills") or {}).get("drills", ())
+    return [*(run["notebook"] for run in result["runs"]), *(drill["name"] for drill in drills)]
+
+
+def _without(criterion: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    findings = [finding for finding in criterion["findings"] if finding["notebook"] not in parts]
+    left_out = len(findings) < len(criterion["findings"])
+    return {**criterion, "findings": findings, "verdict": decided(findings) if left_out else criterion["verdict"]}
+
+
 def _shifts(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Shift]:
     then = {each["id"]: each for each in before["criteria"]}
     now = {each["id"]: each for each in after["criteria"]}
     for name in [*then, *(name for name in now if name not in then)]:
         was, is_now = (_verdict(side.get(name)) for side in (then, now))
-        waived = name in BEYOND_STORY and is_now in (Verdict.INCONCLUSIVE, None)
-        if was is not is_now and not waived:
+        if was is not is_now:
             yield Shift(name, (now.get(name) or then[name])["text"], was, is_now, _reason(now.get(name), is_now))
 
 

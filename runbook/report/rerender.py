@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runbook.evidence.archive import Archive
 from runbook.evidence.integrity import Inspection, inspect
+from runbook.evidence.records import members_of
 from runbook.evidence.store import DERIVED, MANIFEST, PAGE, RESULT, EvidenceError, RunFolder, sha256, write_atomically
 from runbook.report.page import render
 
@@ -80,7 +81,7 @@ def _summed_up_by(path: Path, digest: str) -> Iterator[str]:
     for file in sorted(path.parent.glob(f"*/{RESULT}")):
         try:
             result = json.loads(file.read_bytes())
-            members = [(run["run"], run["manifest_sha256"]) for run in result["runs"]] if result["kind"] == "verification" else []
+            members = [(run["run"], run["manifest_sha256"]) for run in members_of(result)] if result["kind"] == "verification" else []
         except (OSError, ValueError, KeyError, TypeError):  # of an older version, or damaged: it relies on nothing
             continue
         if (path.name, digest) in members:

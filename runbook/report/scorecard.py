@@ -22,6 +22,7 @@ class Freshness(enum.StrEnum):
 
     FRESH = "FRESH"
     STALE = "STALE"
+    NEVER_PASSED = "NEVER PASSED"
     NEVER = "NEVER RUN"
 
 
@@ -68,10 +69,12 @@ class Row:
         return min(self.runs, RECENT)
 
     def freshness(self, now: datetime) -> Freshness:
-        """Tell whether the last success still counts; what ran without ever passing is stale."""
+        """Tell whether the last success still counts."""
         if self.last is None:
             return Freshness.NEVER
-        return Freshness.FRESH if self.due and now <= self.due else Freshness.STALE
+        if self.due is None:
+            return Freshness.NEVER_PASSED
+        return Freshness.FRESH if now <= self.due else Freshness.STALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,10 @@ class Scorecard:
 
     @property
     def verdict(self) -> Verdict:
-        """FAIL if something is stale or failed last, PASS if all that ever ran is fresh and passed last."""
+        """FAIL if something is stale or failed last, PASS if all that ever ran is fresh and passed last.
+
+        What ran and never passed was undecided or broken last, unless it failed: so it is never a PASS.
+        """
         if self.failing or self.of(Freshness.STALE):
             return Verdict.FAIL
         return Verdict.PASS if self.of(Freshness.FRESH) and not self.broken and not self.undecided else Verdict.INCONCLUSIVE
@@ -121,13 +127,17 @@ class Scorecard:
     @property
     def sentence(self) -> str:
         """Say whether something is stale or failing and what, and how many are fresh, were never run, or came to no decision."""
-        rows = {"stale": self.of(Freshness.STALE), "failing": self.failing, "undecided": self.undecided, "broken": self.broken}
+        never_passed = [row for row in self.of(Freshness.NEVER_PASSED) if row not in self.failing]
+        rows = {"stale": self.of(Freshness.STALE), "failing": self.failing, "never passed": never_passed}
+        rows |= {"undecided": self.undecided, "broken": self.broken}
+        for word in ("undecided", "broken"):
+            rows[word] = [row for row in rows[word] if row not in never_passed]
         fresh = "nothing ran yet" if not self.of(Freshness.FRESH) else "fresh, as far as it ran" if self.of(Freshness.NEVER) else "fresh"
         first = [word for word, found in rows.items() if found][:2] or [fresh]
         counts = [f"{len(self.of(Freshness.FRESH))} of {len(self.rows)} are fresh", f"{len(self.of(Freshness.NEVER))} never run"]
         for word, found in rows.items():
-            urgent = word in ("stale", "failing")
-            counts += [f"{len(found)} {word}{_named(found) if urgent else ''}"] if found or urgent else []
+            named = _named(found) if word in ("stale", "failing", "never passed") else ""
+            counts += [f"{len(found)} {word}{named}"] if found or word in ("stale", "failing") else []
         return f"{' and '.join(first).capitalize()}: {', '.join(counts)}."
 
     def text(self) -> str:

@@ -1,66 +1,65 @@
-"""The one sentence that says whether the story can be accepted on a verification, and why."""
+"""The one sentence that says whether a verification can be accepted, and why; it is rendered from the decision and decides nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runbook.evidence.criteria import BEYOND_STORY, BY_WORD
-from runbook.evidence.verdict import Verdict, is_waived
+from runbook.evidence.criteria import BY_TESTS, BY_WORD, CRITERIA, OF_CONTAINERS
+from runbook.evidence.decision import Decision, decision_of
+from runbook.evidence.verdict import Verdict
 
-READY = "Ready to be accepted"
+Criteria = Sequence[Mapping[str, Any]]
 
-
-def is_ready(result: Mapping[str, Any]) -> bool:
-    """Tell whether nothing speaks against an acceptance: all that can be examined was, and passes."""
-    return sentence(result).startswith(READY)
-
-
-def look(result: Mapping[str, Any]) -> Verdict:
-    """Tell how the sentence is to be shown: as a failure, as an acceptance, or as neither."""
-    if result["verdict"] == Verdict.FAIL:
-        return Verdict.FAIL
-    return Verdict.PASS if is_ready(result) else Verdict.INCONCLUSIVE
+_BY_WORD = f"{BY_WORD} is decided by the product owner who reads this report, with `runbook accept`"
+_BY_TESTS = f"{BY_TESTS}, the test coverage, is measured by `make test`; the next verification then shows it"
 
 
 def sentence(result: Mapping[str, Any]) -> str:
-    """Say whether what was verified can be accepted: first the answer, then what speaks against it, then the rest.
+    """Say whether what was verified can be accepted: first the answer, then what is missing and which command adds it.
 
     Args:
-        result: of a verification; what was not examined is never counted as passed, and said.
+        result: of a verification; what was not examined is never counted as passed.
     """
-    criteria = [each for each in result["criteria"] if each["id"] not in BEYOND_STORY]
-    beyond = [each for each in result["criteria"] if each["id"] in BEYOND_STORY]
-    by_verdict = {verdict: [each for each in criteria if each["verdict"] == verdict] for verdict in (*Verdict, None)}
-    failed, undecided, unexamined = by_verdict[Verdict.FAIL], by_verdict[Verdict.INCONCLUSIVE], by_verdict[None]
-    failed += [each for each in beyond if each["verdict"] == Verdict.FAIL]
-    undecided += [each for each in beyond if each["verdict"] == Verdict.INCONCLUSIVE and not is_waived(each)]
-    examinable = [each for each in criteria if each["id"] != BY_WORD]
-    passed = f"{len(by_verdict[Verdict.PASS])} of {len(examinable)} criteria pass"
-    # Whoever accepts decides this one, so it can't be what keeps him from it.
-    unexamined = [each for each in unexamined if each["id"] != BY_WORD]
+    # Verifications of older versions list a criterion more, which was none of the acceptance list.
+    criteria = [each for each in result["criteria"] if each["id"] in CRITERIA and each["id"] != BY_WORD]
+    match decision_of(result):
+        case Decision.READY:
+            return f"Ready to be accepted: {len(criteria)} of {len(criteria)} criteria pass. {_BY_WORD}."
+        case Decision.NOT_EXAMINED:
+            return " ".join(f"{each}." for each in _as_far_as_examined(criteria, result["target"]))
+        case _:
+            return _not_accepted(criteria, result)
+
+
+def _as_far_as_examined(criteria: Criteria, target: str) -> list[str]:
+    """Say what was proven, and who or what proves the rest."""
+    elsewhere = [each for each in criteria if each["id"] in OF_CONTAINERS and not target.startswith("compose")]
+    by_tests = [each for each in criteria if each["id"] == BY_TESTS and each["verdict"] is None]
+    here = [each for each in criteria if each not in elsewhere and each not in by_tests]
+    missing = [each for each in here if each["verdict"] is None]
+    said = [f"{len(here) - len(missing)} of {len(here)} criteria {'that need no container pass' if elsewhere else 'pass'}"]
+    said += [f"{_ids(missing)} {_were(missing)} not examined on the target {target}"] if missing else []
+    said += [f"`runbook verify --target compose` proves the other {len(elsewhere)}: {_ids(elsewhere)}"] if elsewhere else []
+    said += [_BY_TESTS] if by_tests else []
+    return [*said, _BY_WORD]
+
+
+def _not_accepted(criteria: Criteria, result: Mapping[str, Any]) -> str:
+    failed, undecided, passed, unexamined = (
+        [each for each in criteria if each["verdict"] == verdict] for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS, None)
+    )
     against = [f"{_ids(failed)} {'fails' if len(failed) == 1 else 'fail'}"] if failed else []
     against += [f"{_ids(undecided)} could not be decided"] if undecided else []
     against += [result["broken"]] if result["broken"] else []
-    against += [f"against {result['against']['run']}: {result['against']['headline']}"] if _is_worse(result) else []
-    if result["verdict"] != Verdict.PASS and not against:
-        against = [f"a notebook says {result['verdict']} of what is no criterion"]
-    left_open = [each for each in beyond if is_waived(each)]
-    passed += f" (beyond the story, {_ids(left_open)} could not be decided)" if left_open else ""
-    missing = f"{_count(len(unexamined))} not examined on the target {result['target']}: {_ids(unexamined)}"
-    if against:
-        return f"Not accepted: {'; '.join(against)}. {passed}{', and ' + missing if unexamined else ''}."
-    if unexamined:
-        return f"Not accepted yet: {passed} and none fails, but {missing}."
-    return f"{READY}: {passed}; {BY_WORD}, the last one, is the word of whoever accepts it, with `runbook accept`."
+    compared = result.get("against")
+    against += [f"against {compared['run']}: {compared['headline']}"] if compared and compared["verdict"] != Verdict.PASS else []
+    against = against or [f"a notebook or a drill says {result['verdict']} of what is no criterion"]
+    missing = f", and {len(unexamined)} {_were(unexamined)} not examined on the target {result['target']}: {_ids(unexamined)}"
+    return f"Not accepted: {'; '.join(against)}. {len(passed)} of {len(criteria)} criteria pass{missing if unexamined else ''}."
 
 
-def _is_worse(result: Mapping[str, Any]) -> bool:
-    against = result.get("against")
-    return against is not None and against["verdict"] != Verdict.PASS
-
-
-def _ids(criteria: Sequence[Mapping[str, Any]]) -> str:
+def _ids(criteria: Criteria) -> str:
     return ", ".join(each["id"] for each in criteria)
 
 
-def _count(count: int) -> str:
-    return f"{count} was" if count == 1 else f"{count} were"
+def _were(criteria: Criteria) -> str:
+    return "was" if len(criteria) == 1 else "were"

@@ -23,6 +23,7 @@ def summary(result: Mapping[str, Any]) -> str:
     """
     cases = cases_of(result)
     lines = [escaped(_first(result), most=5000), ""]
+    lines += [_profile(result), ""] if "profile" in result else []
     for block in (_headlines(result), _against(result), _decided(cases), _broken(cases), _open(result, cases), _known(cases)):
         lines += [*block, ""] if block else []
     return _bounded(lines, _circumstances(result))
@@ -36,6 +37,13 @@ def _first(result: Mapping[str, Any]) -> str:
             return drills_sentence(result)
         case _:
             return f"{result['notebook']}: {result['verdict'] or 'BROKEN, ' + result['broken']}."
+
+
+def _profile(result: Mapping[str, Any]) -> str:
+    drilled = result["drills"]
+    ran = ", ".join(run["notebook"] for run in result["runs"])
+    also = f"; {len(drilled['drills'])} drills, in run {drilled['run']}: {drilled['verdict']}" if drilled else ""
+    return f"Profile **{escaped(result['profile'])}**: {escaped(ran + also)}"
 
 
 def _headlines(result: Mapping[str, Any]) -> list[str]:
@@ -63,7 +71,8 @@ def _against(result: Mapping[str, Any]) -> list[str]:
 
 
 def _decided(cases: Sequence[Case]) -> list[str]:
-    decided = [case for case in cases if case.kind in ("criterion", "drill") and (case.verdict or case.broken)]
+    kind = cases[0].kind if cases else ""  # of a verification the criteria come first; drills that no criterion speaks for are told below
+    decided = [case for case in cases if case.kind == kind in ("criterion", "drill") and (case.verdict or case.broken)]
     rows = [[f"**{escaped(case.name)}**", escaped(case.text), _verdict(case), _deciding(case)] for case in decided]
     return table([decided[0].kind if decided else "", "what it asks", "verdict", "what decided it"], rows)
 
@@ -87,9 +96,10 @@ def _told(finding: Mapping[str, Any]) -> str:
 
 
 def _broken(cases: Sequence[Case]) -> list[str]:
-    found = [case for case in cases if case.kind == "notebook"]
+    drills = cases and cases[0].kind != "drill"
+    found = [case for case in cases if case.kind == "notebook" or (drills and case.kind == "drill")]
     lines = [f"- **{escaped(case.name)}** {_verdict(case)}{': ' + escaped(case.broken) if case.broken else ''}" for case in found]
-    return ["Notebooks that no criterion speaks for:", "", *lines] if found else []
+    return ["What no criterion speaks for:", "", *lines] if found else []
 
 
 def _open(result: Mapping[str, Any], cases: Sequence[Case]) -> list[str]:

@@ -18,7 +18,7 @@ from runbook.evidence.records import record
 from runbook.evidence.store import NOTEBOOK, PAGE, RESULT, SCHEMA_VERSION, RunFolder
 from runbook.evidence.verdict import Verdict
 from runbook.execute import Run
-from runbook.notebooks import Notebook, list_notebooks
+from runbook.notebooks import DEFAULT, Notebook, list_notebooks
 from runbook.report.diff import compare
 from runbook.report.diff_page import write_diff
 from runbook.report.history_page import history_page
@@ -83,7 +83,8 @@ def verified(runs: Path, verdicts: Mapping[str, Verdict | None]) -> Path:
     """Make a verification of these notebooks, and return its folder."""
     chosen = [notebook for notebook in list_notebooks() if notebook.name in verdicts]
     done = [notebook_run(runs, notebook, verdicts[notebook.name]) for notebook in chosen]
-    folder = verification.conclude(done, "embedded", runs, {}, started=datetime.now(UTC), ordered=[run.notebook.name for run in done])
+    plan = verification.Plan("embedded", DEFAULT, tuple(run.notebook.name for run in done))
+    folder = verification.conclude(verification.Ended(done, None, "", datetime.now(UTC)), plan, runs, {})
     folder.write_manifest()
     return folder.path
 

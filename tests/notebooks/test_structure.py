@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook.evidence.notebook import normalise, read_verdict
-from runbook.notebooks import FOLDER
+from runbook.notebooks import DEFAULT, FOLDER, FULL, NO_PROFILE, PROFILES, list_notebooks
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -96,3 +96,19 @@ def test_each_picture_has_an_alternative_text_and_a_contract(notebook):
             if "image/png" in output.get("data", {}):
                 assert len(output["metadata"]["image/png"]["alt"]) > 40
                 assert "".join(output["data"]["text/plain"]).startswith("Plot: ")
+
+
+def test_no_progress_line_was_saved(notebook):
+    """JupyterLab saves what is left of one, an output without data; a notebook that is refreshed by the runner has none."""
+    assert not [output for cell in code_cells(notebook) for output in cell["outputs"] if output.get("data") == {}]
+
+
+def test_it_says_in_which_verification_profile_it_is(notebook):
+    assert notebook["metadata"]["runbook"]["profile"] in (*PROFILES, NO_PROFILE)
+
+
+def test_the_default_profile_has_what_the_acceptance_criteria_need_and_no_benchmark_of_the_client():
+    default = {each.name for each in list_notebooks() if each.is_in(DEFAULT)}
+    containers = {"deployment", "container-drill"}
+    assert default == {"setup", "persistence-drill", "reconnection-drill", "latency-benchmark"} | containers
+    assert {each.name for each in list_notebooks() if each.is_in(FULL)} == {path.stem for path in NOTEBOOKS} - {"client-benchmark"}

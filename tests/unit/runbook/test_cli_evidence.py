@@ -56,7 +56,7 @@ def test_the_status_of_a_verification_is_read_off_its_result_with_what_it_was_he
     verdict: Verdict, against: Verdict, broken: str, status: int, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path, {})
-    folder.write_json(RESULT, {"verdict": verdict, "broken": broken, "interrupted": False})
+    folder.write_json(RESULT, {"verdict": verdict, "broken": broken, "interrupted": False, "criteria": []})
     keep(folder, "before", against, "…")
     assert status_of(folder.read_json(RESULT)) == status
 

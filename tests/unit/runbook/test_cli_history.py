@@ -71,7 +71,7 @@ def test_the_folder_latest_is_never_taken_for_a_run(runbook: Runbook, runs: Path
     [
         ({}, 0, "Fresh, as far as it ran: 1 of "),
         ({"days_ago": 8.0}, 1, "Stale: 0 of "),
-        ({"verdict": "FAIL"}, 1, "Stale and failing: "),
+        ({"verdict": "FAIL"}, 1, "Failing: "),
         ({"name": "stop", "kind": "drill", "days_ago": 8.0}, 0, "Fresh, as far as it ran: 1 of "),
     ],
 )

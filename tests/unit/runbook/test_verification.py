@@ -1,22 +1,20 @@
 """What a verification makes of its notebooks' findings; a documented failure of the server itself is told, and weighs nothing."""
 
-import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook.cli import EXIT_FAIL, EXIT_INCONCLUSIVE, EXIT_PASS, exit_status, status_of
-from runbook.evidence import RunFolder, Verdict
+from runbook.cli import status_of
+from runbook.evidence import RunFolder, Verdict, combine
 from runbook.evidence.store import RESULT
 from runbook.execute import Run
-from runbook.notebooks import FOLDER, find_notebook
+from runbook.notebooks import DEFAULT, FOLDER, FULL, find_notebook
 from runbook.report.cases import cases_of
-from runbook.report.junit import junit
 from runbook.report.sentence import sentence
-from runbook.report.summary import summary
-from runbook.verification import conclude, criteria_text, findings_text
+from runbook.verification import Ended, Plan, conclude, criteria_text, findings_text
 
 KNOWN = {"claim": "Redis notices a changed byte", "verdict": "FAIL", "reason": "1 of 1 loaded", "known": "it checks no value"}
 OURS = {"claim": "We notice it", "verdict": "PASS", "reason": "", "known": ""}
@@ -35,7 +33,14 @@ def _concluded(tmp_path: Path, *findings: dict[str, Any], verdict: Verdict) -> t
     folder.write_json(RESULT, {**dict.fromkeys(names, ""), **result})
     folder.write_manifest()
     run = Run(find_notebook("persistence-drill", FOLDER), folder, verdict, "", {"I-4": verdict}, False)
-    return run, conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=[run.notebook.name])
+    return run, _conclude(tmp_path, run)
+
+
+def _conclude(
+    tmp_path: Path, run: Run, *more: str, drilled: RunFolder | None = None, refusal: str = "", drills: Sequence[str] = ()
+) -> RunFolder:
+    plan = Plan("embedded", FULL if drills else DEFAULT, (run.notebook.name, *more), tuple(drills))
+    return conclude(Ended([run], drilled, refusal, datetime.now(UTC)), plan, tmp_path, {})
 
 
 def _verdict_on(verified: RunFolder, criterion: str) -> str | None:
@@ -68,62 +73,70 @@ def test_a_verification_that_was_interrupted_can_not_be_accepted(tmp_path: Path)
     passed = _verified(tmp_path, OURS)
     (folder,) = tmp_path.glob("*-persistence-drill")
     run = Run(find_notebook("persistence-drill", FOLDER), RunFolder(folder, {}), Verdict.PASS, "", {"I-4": Verdict.PASS}, True)
-    ordered = ["persistence-drill", "client-benchmark"]
-    result = conclude([run], "embedded", tmp_path, {}, started=datetime.now(UTC), ordered=ordered).read_json(RESULT)
+    result = _conclude(tmp_path, run, "latency-benchmark").read_json(RESULT)
     assert passed.read_json(RESULT)["interrupted"] is False
     assert result["interrupted"] is True
     assert result["verdict"] == "INCONCLUSIVE"
-    assert sentence(result).startswith("Not accepted: it was interrupted, and client-benchmark had not begun.")
+    assert sentence(result).startswith("Not accepted: it was interrupted, and latency-benchmark had not begun.")
     assert [case.name for case in cases_of(result) if case.broken] == ["verify"]
 
 
+DRILLS = ("stop", "kill")
+
+
+def _drilled(tmp_path: Path, *verdicts: str | None, interrupted: bool = False) -> RunFolder:
+    folder = RunFolder.create(tmp_path, "drill", {})
+    done = []
+    for name, verdict in zip(DRILLS, verdicts, strict=False):
+        broken = "" if verdict else "it was interrupted" if interrupted else "the watchdog ended it"
+        finding = {
+            **OURS,
+            "claim": "No write is lost",
+            "criterion": "I-4",
+            "verdict": verdict,
+            "reason": f"{name}: {verdict}",
+            "measured": [],
+        }
+        told = {"name": name, "question": "?", "promise": "!", "verdict": verdict, "broken": broken, "known": 0, "duration_s": 1.0}
+        done.append({**told, "findings": [finding] if verdict else []})
+    worst = combine(Verdict(verdict or "INCONCLUSIVE") for verdict in verdicts)
+    result = {"kind": "drills", "run": folder.name, "verdict": worst, "interrupted": interrupted, "drills": done}
+    folder.write_json(RESULT, {**dict.fromkeys(("engine", "host", "versions"), ""), **result})
+    folder.write_manifest()
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("beyond", "of_story", "notebook", "weight"),
+    ("verdicts", "verdict", "status", "broken"),
     [
-        ("INCONCLUSIVE", "PASS", "INCONCLUSIVE", "PASS"),
-        ("INCONCLUSIVE", "INCONCLUSIVE", "INCONCLUSIVE", "INCONCLUSIVE"),
-        ("INCONCLUSIVE", "FAIL", "FAIL", "FAIL"),
-        ("FAIL", "PASS", "FAIL", "FAIL"),
-        ("FAIL", "INCONCLUSIVE", "FAIL", "FAIL"),
-        ("PASS", "PASS", "PASS", "PASS"),
+        (("PASS", "PASS"), "PASS", 0, ""),
+        (("PASS", "FAIL"), "FAIL", 1, ""),
+        (("INCONCLUSIVE", "PASS"), "INCONCLUSIVE", 3, ""),
+        (("PASS", None), "INCONCLUSIVE", 4, "kill did not come to a verdict"),
+        (("PASS",), "INCONCLUSIVE", 4, "kill had not begun"),
     ],
 )
-def test_what_is_open_beyond_the_story_keeps_nobody_from_accepting_it_but_a_failure_does(
-    tmp_path: Path, beyond: str, of_story: str, notebook: str, weight: str
+def test_what_a_drill_finds_decides_criteria_and_counts_in_the_verdict_and_the_status(
+    tmp_path: Path, verdicts: tuple[str | None, ...], verdict: str, status: int, broken: str
 ) -> None:
-    findings = [{**OURS, "criterion": "C-1", "verdict": beyond}, {**OURS, "verdict": of_story}]
-    run, verified = _concluded(tmp_path, *findings, verdict=Verdict(notebook))
+    run, _ = _concluded(tmp_path, OURS, verdict=Verdict.PASS)
+    drilled = _drilled(tmp_path, *verdicts)
+    verified = _conclude(tmp_path, run, drilled=drilled, drills=DRILLS)
     result = verified.read_json(RESULT)
-    assert result["verdict"] == weight
-    assert _verdict_on(verified, "C-1") == beyond, "it is told as it was found"
-    statuses = {"PASS": EXIT_PASS, "FAIL": EXIT_FAIL, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
-    assert status_of(result) == statuses[weight]
-    assert exit_status([run]) == statuses[notebook], "a notebook alone says all that it says"
-    assert ("C-1 fails" in sentence(result)) == (beyond == "FAIL")
-    assert ("beyond the story, C-1 could not be decided" in sentence(result)) == (beyond == "INCONCLUSIVE")
-    cases = ET.fromstring(junit(result)).iter("testcase")
-    (case,) = (case for case in cases if str(case.get("name")).startswith("C-1"))
-    assert [child.tag for child in case][:1] == {"PASS": ["system-out"], "FAIL": ["failure"], "INCONCLUSIVE": ["skipped"]}[beyond]
+    assert (result["verdict"], status_of(result), result["broken"]) == (verdict, status, broken)
+    assert (result["profile"], result["drills"]["run"], len(result["drills"]["drills"])) == ("full", drilled.name, len(verdicts))
+    assert _verdict_on(verified, "I-4") == combine(Verdict(each) for each in verdicts if each)
+    assert [case.name for case in cases_of(result) if case.kind == "drill"] == (["kill"] if None in verdicts else [])
 
 
-@pytest.mark.parametrize(
-    ("findings", "case"),
-    [
-        ([{"criterion": "C-1"}], "persistence-drill"),
-        ([{"criterion": "C-1"}, {"criterion": "X-1"}], "persistence-drill"),
-        ([{"criterion": "C-1", "reason": "the check itself failed: TypeError: …"}, {"criterion": "I-4", "verdict": "PASS"}], "C-1"),
-        ([{"criterion": "C-1"}, {"criterion": "I-4"}], "I-4"),
-    ],
-    ids=["nothing of the story", "something of no criterion", "a check that failed", "something of the story too"],
-)
-def test_what_weighs_beside_what_is_open_beyond_the_story_is_told_alike_by_all(
-    tmp_path: Path, findings: list[dict[str, Any]], case: str
-) -> None:
-    found = [{**OURS, "verdict": "INCONCLUSIVE", **each} for each in findings]
-    result = _verified(tmp_path, *found, verdict=Verdict.INCONCLUSIVE).read_json(RESULT)
-    assert result["verdict"] == "INCONCLUSIVE"
-    assert status_of(result) == EXIT_INCONCLUSIVE
-    assert sentence(result).startswith("Not accepted: ")
-    errors = [each.get("name") for each in ET.fromstring(junit(result)).iter("testcase") if each.find("error") is not None]
-    assert [str(name).split()[0] for name in errors] == [case]
-    assert f"**{case}**" in summary(result)
+def test_an_interruption_during_the_drills_ends_with_the_status_of_ctrl_c(tmp_path: Path) -> None:
+    run, _ = _concluded(tmp_path, OURS, verdict=Verdict.PASS)
+    result = _conclude(tmp_path, run, drilled=_drilled(tmp_path, None, interrupted=True), drills=DRILLS).read_json(RESULT)
+    assert (result["interrupted"], status_of(result)) == (True, 130)
+    assert result["broken"].endswith("it was interrupted, and kill had not begun")
+
+
+def test_drills_that_are_refused_leave_a_broken_verification_that_says_why(tmp_path: Path) -> None:
+    run, _ = _concluded(tmp_path, OURS, verdict=Verdict.PASS)
+    result = _conclude(tmp_path, run, refusal="another drill is at work", drills=DRILLS).read_json(RESULT)
+    assert (status_of(result), result["broken"]) == (4, "the drills did not begin: another drill is at work")

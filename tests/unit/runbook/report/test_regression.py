@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook.evidence.store import RESULT, EvidenceError, RunFolder
-from runbook.evidence.verdict import Verdict
+from runbook.evidence.verdict import Verdict, combine
 from runbook.report.diff import Diff
 from runbook.report.loads import Loads
 from runbook.report.regression import DIFF_PAGE, Regression, Shift, hold_against, regress
@@ -61,20 +61,34 @@ def test_what_is_as_it_was_is_no_regression(verdict: Verdict | None, tmp_path: P
     assert found.headline == "PASS: no criterion worse; no load was offered to compare"
 
 
-@pytest.mark.parametrize("before", [PASS, FAIL, INCONCLUSIVE, None])
-@pytest.mark.parametrize("after", [PASS, FAIL, INCONCLUSIVE, None])
-def test_beyond_the_story_what_is_open_now_is_no_regression_and_all_else_is_as_in_it(
-    before: Verdict | None, after: Verdict | None, tmp_path: Path
-) -> None:
-    def found(name: str) -> Regression:
-        folders = (_verification(tmp_path / name, run, **{name: verdict}) for run, verdict in (("a", before), ("b", after)))
-        return regress(*(folder.path for folder in folders))
+def _of_profile(runs: Path, name: str, profile: str, runs_of: tuple[str, ...], drills: tuple[str, ...], *findings: dict[str, str]) -> Path:
+    folder = _verification(runs, name, *findings, X=combine(Verdict(each["verdict"]) for each in findings))
+    result = folder.read_json(RESULT)
+    members = []
+    for notebook in runs_of:
+        member = RunFolder(runs / f"{name}-{notebook}", {})
+        member.path.mkdir()
+        member.write_json(RESULT, {"notebook": notebook})
+        members.append({"run": member.name, "notebook": notebook})
+    line = {"run": "drill", "drills": [{"name": drill} for drill in drills]} if drills else None
+    folder.write_json(RESULT, {**result, "profile": profile, "runs": members, "drills": line})
+    return folder.path
 
-    beyond, within = found("C-1"), found("P-1")
-    if after in (PASS, FAIL):
-        assert (beyond.verdict, len(beyond.sentences)) == (within.verdict, len(within.sentences))
-    else:
-        assert (beyond.verdict, beyond.sentences) == (PASS, [])
+
+def test_what_only_the_full_profile_ran_is_left_out_of_the_comparison_and_said(tmp_path: Path) -> None:
+    kept, lost = ({"notebook": name, "verdict": verdict, "reason": ""} for name, verdict in (("setup", "PASS"), ("kill", "FAIL")))
+    default = _of_profile(tmp_path, "a", "default", ("setup",), (), kept)
+    full = _of_profile(tmp_path, "b", "full", ("setup", "restore-drill"), ("kill",), kept, lost)
+    found = regress(default, full)
+    assert found.verdict is PASS
+    assert found.sentences == [
+        "the profile before is default",
+        "the profile now is full: left out is what only it ran, restore-drill, kill",
+    ]
+    worse = _of_profile(tmp_path, "c", "full", ("setup",), (), {**kept, "verdict": "FAIL", "reason": "it lost one"})
+    assert regress(default, worse).verdict is FAIL, "what both ran is compared all the same"
+    again = _of_profile(tmp_path, "d", "full", ("setup", "restore-drill"), ("kill",), kept)
+    assert regress(again, full).verdict is FAIL, "of one profile, everything is compared"
 
 
 def test_why_it_is_worse_is_said_and_nothing_that_the_server_is_known_for(tmp_path: Path) -> None:

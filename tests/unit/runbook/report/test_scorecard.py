@@ -73,10 +73,21 @@ def test_a_success_becomes_stale_at_the_moment_that_the_row_names() -> None:
     assert found.freshness(found.due + timedelta(seconds=1)) is Freshness.STALE
 
 
-def test_what_ran_and_never_passed_is_stale() -> None:
-    found = card(ran(verdict="INCONCLUSIVE"))
-    assert (row(found).freshness(NOW), row(found).succeeded) == (Freshness.STALE, None)
-    assert found.verdict is Verdict.FAIL
+@pytest.mark.parametrize(
+    ("last", "verdict", "first"),
+    [
+        ({"verdict": "INCONCLUSIVE"}, Verdict.INCONCLUSIVE, "Never passed: "),
+        ({"verdict": None, "broken": "the kernel died"}, Verdict.INCONCLUSIVE, "Never passed: "),
+        ({"verdict": "FAIL"}, Verdict.FAIL, "Failing: "),
+    ],
+)
+def test_what_ran_and_never_passed_is_neither_stale_nor_a_pass(last: dict[str, Any], verdict: Verdict, first: str) -> None:
+    found = card(ran(**last), ran("kill"))
+    assert (row(found).freshness(NOW), row(found).succeeded) == (Freshness.NEVER_PASSED, None)
+    assert (found.verdict, found.look) == (verdict, verdict)
+    assert found.sentence.startswith(first)
+    assert "1 never passed (setup on embedded)" in found.sentence or found.failing
+    assert bool(found.broken) is (last["verdict"] is None)
 
 
 def test_a_failure_after_a_success_is_failing_though_the_success_is_fresh() -> None:
