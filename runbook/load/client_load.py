@@ -70,7 +70,7 @@ def run(plan: ClientPlan, start: Callable[[], int]) -> Recording:
             start_ns = start()
             begin_ns = start_ns + round(plan.warm_up_s * SECOND_NS)
             recorder = Recorder(slice_width_ns(plan.duration_s), begin_ns)
-            responses = Responses(recorder, answering, sender, server if plan.is_control else None, in_turn=True)
+            responses = Responses(recorder, answering, sender, server if plan.is_control else None)
             moments = interleaved(constant(plan.rate_per_s, start_ns), 1, seed=0)[plan.is_control]
             calls = _Calls(client, recorder, responses, [clock for clock in (sender, answering, server) if clock.running])
             sent = calls.make(workload, moments, begin_ns + round(plan.duration_s * SECOND_NS))

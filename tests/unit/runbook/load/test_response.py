@@ -23,7 +23,7 @@ def _response_ms(
 ) -> float:
     """Take a call that should have begun at 10 ms, and return its response time."""
     recorder = Recorder(50 * MS, 0)
-    responses = Responses(recorder, clock, sender or _Told(), server, in_turn=in_turn)
+    responses = Responses(recorder, clock, sender or _Told(), server)
     responses.add("GET", 10 * MS, round(took_ms * MS), round((10 + took_ms) * MS))
     responses.finish()
     (response_ms,) = Recording(recorder.slice_ns, recorder.finish()).histogram(RESPONSE)
@@ -39,15 +39,10 @@ def test_time_in_which_the_server_waited_for_its_core_is_taken_off() -> None:
     assert _response_ms(_Told((9.9, 100, 50), (15.1, 101, 54))) == 1.0
 
 
-def test_time_in_which_our_sender_waited_is_taken_off_but_not_twice() -> None:
-    waiting = _Told((9.9, 100, 50), (15.1, 101, 53))
-    assert _response_ms(_Told(), sender=waiting) == 2.0
-    assert _response_ms(waiting, sender=waiting) == 2.0
-
-
-def test_a_caller_that_blocks_waits_in_turn_with_the_server_so_both_waits_are_taken_off() -> None:
+def test_time_in_which_our_sender_waited_is_taken_off_as_well() -> None:
     waiting = _Told((9.9, 100, 50), (15.1, 101, 52))
-    assert _response_ms(waiting, sender=waiting, in_turn=True) == 1.0
+    assert _response_ms(_Told(), sender=waiting) == 3.0
+    assert _response_ms(waiting, sender=waiting) == 1.0
 
 
 def test_time_in_which_the_server_ran_is_its_own() -> None:
