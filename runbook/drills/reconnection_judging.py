@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from runbook.drills.checkers import tally
 from runbook.drills.faults import Outage
@@ -110,116 +111,127 @@ class Result:
         """What was recorded, by name."""
         return {"basics": self.basics, "increments": self.increments, "looks": self.looks, "control": self.control.history}
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why it can't be said that the faults took place; empty if they did."""
+        return [doubt for done in self.returns for doubt in done.outage.doubts]
+
     def recovery_excess_ms(self, done: Return) -> float:
         """Return the milliseconds from the server's return to the first success that are beyond the control."""
         return self.control.excess_ns(done.answered_ns, done.first_success_ns) / 1e6
 
 
 def judge_result(result: Result) -> tuple[Finding, ...]:
-    """Judge what was recorded: pure, so that its tests can hand it any result."""
-    doubts = [doubt for done in result.returns for doubt in done.outage.doubts]
+    """Judge what was recorded."""
+    checks = {"storm": _storm, "backoff": _backoff, "twice": _twice, "survival": _survival, "recovery": _recovery, "grace": _grace}
+    return tuple(judge(*CLAIMS[name], partial(check, result)) for name, check in checks.items())
 
-    def storm() -> Judgement:
-        # In a short outage the attempts of its first second, which follow each other closely, would count for too much.
-        rates = [len(done.attempts) / max(done.outage.duration_s, SHORTEST_OUTAGE_S) for done in result.returns]
-        longest_s = max((done.outage.duration_s for done in result.returns), default=0.0)
-        worst = max(rates, default=0.0)
-        measured = (
-            Measurement("attempts a second", round(worst, 1), "/s", len(rates), f"≤ {MOST_ATTEMPTS_PER_S:g}/s"),
-            Measurement("callers at work", result.callers + 2, "callers"),
-            Measurement("longest outage", round(longest_s, 2), "s", len(rates)),
+
+def _storm(result: Result) -> Judgement:
+    # In a short outage the attempts of its first second, which follow each other closely, would count for too much.
+    rates = [len(done.attempts) / max(done.outage.duration_s, SHORTEST_OUTAGE_S) for done in result.returns]
+    longest_s = max((done.outage.duration_s for done in result.returns), default=0.0)
+    worst = max(rates, default=0.0)
+    measured = (
+        Measurement("attempts a second", round(worst, 1), "/s", len(rates), f"≤ {MOST_ATTEMPTS_PER_S:g}/s"),
+        Measurement("callers at work", result.callers + 2, "callers"),
+        Measurement("longest outage", round(longest_s, 2), "s", len(rates)),
+    )
+    if worst > MOST_ATTEMPTS_PER_S:
+        return Verdict.FAIL, f"{worst:.0f} attempts a second", measured
+    if longest_s < SHORTEST_OUTAGE_S:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"an outage of {longest_s:.1f} s is too short to tell a rate: {SHORTEST_OUTAGE_S:g} s are needed",
+            measured,
         )
-        if worst > MOST_ATTEMPTS_PER_S:
-            return Verdict.FAIL, f"{worst:.0f} attempts a second", measured
-        if longest_s < SHORTEST_OUTAGE_S:
-            return (
-                Verdict.INCONCLUSIVE,
-                f"an outage of {longest_s:.1f} s is too short to tell a rate: {SHORTEST_OUTAGE_S:g} s are needed",
-                measured,
-            )
-        return _unless(doubts or [f"no attempt in outage {n}" for n, done in enumerate(result.returns, 1) if not done.attempts], measured)
+    return _unless(
+        result.doubts or [f"no attempt in outage {n}" for n, done in enumerate(result.returns, 1) if not done.attempts], measured
+    )
 
-    def backoff() -> Judgement:
-        base_s, cap_s = result.backoff_s
-        waits = [attempt for done in result.returns for attempt in done.attempts if attempt.wait_s is not None]
-        strange = [
-            a
-            for a in waits
-            if not 0.79 * min(cap_s, base_s * 2.0 ** (a.number - 1)) <= (a.wait_s or 0.0) <= min(cap_s, base_s * 2.0 ** (a.number - 1))
-        ]
-        longest = max((attempt.wait_s or 0.0 for attempt in waits), default=0.0)
-        measured = (
-            Measurement("waits outside their bounds", len(strange), "waits", len(waits), "= 0"),
-            Measurement("longest wait", round(longest * 1e3, 1), "ms", len(waits), f"≤ {cap_s * 1e3:g} ms"),
+
+def _backoff(result: Result) -> Judgement:
+    base_s, cap_s = result.backoff_s
+    waits = [attempt for done in result.returns for attempt in done.attempts if attempt.wait_s is not None]
+    strange = [
+        a
+        for a in waits
+        if not 0.79 * min(cap_s, base_s * 2.0 ** (a.number - 1)) <= (a.wait_s or 0.0) <= min(cap_s, base_s * 2.0 ** (a.number - 1))
+    ]
+    longest = max((attempt.wait_s or 0.0 for attempt in waits), default=0.0)
+    measured = (
+        Measurement("waits outside their bounds", len(strange), "waits", len(waits), "= 0"),
+        Measurement("longest wait", round(longest * 1e3, 1), "ms", len(waits), f"≤ {cap_s * 1e3:g} ms"),
+    )
+    if strange:
+        return Verdict.FAIL, f"first: a wait of {(strange[0].wait_s or 0.0) * 1e3:.1f} ms after attempt {strange[0].number}", measured
+    return _unless(result.doubts or ([] if len(waits) >= 10 else [f"only {len(waits)} waits were seen"]), measured)
+
+
+def _twice(result: Result) -> Judgement:
+    found = tally(result.increments, result.counted or 0)
+    measured = (
+        Measurement("counter in the end", result.counted, "", found.attempted, f"≤ {found.acknowledged} + {found.unknown}"),
+        Measurement("acknowledged", found.acknowledged, "increments", found.attempted),
+        Measurement("outcome unknown", found.unknown, "increments", found.attempted),
+    )
+    if result.counted is None or not found.acknowledged:
+        return Verdict.INCONCLUSIVE, "the counter was not read" if result.counted is None else "nothing was counted", measured
+    if found.excess:
+        return Verdict.FAIL, f"{found.excess} increments too many", measured
+    return _unless(result.doubts, measured)
+
+
+def _survival(result: Result) -> Judgement:
+    failed = [record for record in result.basics if record.outcome is not Outcome.OK]
+    through = [r for r in result.basics if any(r.sent_ns < d.answered_ns and r.done_ns > d.outage.down_ns for d in result.returns)]
+    measured = (
+        Measurement("failed", len(failed), "calls", len(result.basics), "= 0"),
+        Measurement("waited out an outage", len(through), "calls", len(result.basics)),
+    )
+    longest_s = max((done.outage.duration_s for done in result.returns), default=0.0)
+    if longest_s >= result.deadline_s:
+        return (
+            Verdict.INCONCLUSIVE,
+            f"an outage of {longest_s:.1f} s is not shorter than the deadline of {result.deadline_s:g} s",
+            measured,
         )
-        if strange:
-            return Verdict.FAIL, f"first: a wait of {(strange[0].wait_s or 0.0) * 1e3:.1f} ms after attempt {strange[0].number}", measured
-        return _unless(doubts or ([] if len(waits) >= 10 else [f"only {len(waits)} waits were seen"]), measured)
+    if failed:
+        return Verdict.FAIL, f"{len(failed)} calls failed, first {failed[0].error}", measured
+    return _unless(result.doubts or ([] if through else ["no call fell into an outage"]), measured)
 
-    def twice() -> Judgement:
-        found = tally(result.increments, result.counted or 0)
-        measured = (
-            Measurement("counter in the end", result.counted, "", found.attempted, f"≤ {found.acknowledged} + {found.unknown}"),
-            Measurement("acknowledged", found.acknowledged, "increments", found.attempted),
-            Measurement("outcome unknown", found.unknown, "increments", found.attempted),
-        )
-        if result.counted is None or not found.acknowledged:
-            return Verdict.INCONCLUSIVE, "the counter was not read" if result.counted is None else "nothing was counted", measured
-        if found.excess:
-            return Verdict.FAIL, f"{found.excess} increments too many", measured
-        return _unless(doubts, measured)
 
-    def survival() -> Judgement:
-        failed = [record for record in result.basics if record.outcome is not Outcome.OK]
-        through = [r for r in result.basics if any(r.sent_ns < d.answered_ns and r.done_ns > d.outage.down_ns for d in result.returns)]
-        measured = (
-            Measurement("failed", len(failed), "calls", len(result.basics), "= 0"),
-            Measurement("waited out an outage", len(through), "calls", len(result.basics)),
-        )
-        longest_s = max((done.outage.duration_s for done in result.returns), default=0.0)
-        if longest_s >= result.deadline_s:
-            return (
-                Verdict.INCONCLUSIVE,
-                f"an outage of {longest_s:.1f} s is not shorter than the deadline of {result.deadline_s:g} s",
-                measured,
-            )
-        if failed:
-            return Verdict.FAIL, f"{len(failed)} calls failed, first {failed[0].error}", measured
-        return _unless(doubts or ([] if through else ["no call fell into an outage"]), measured)
+def _recovery(result: Result) -> Judgement:
+    came_back = [done for done in result.returns if done.first_success_ns]
+    excess_ms = sorted(result.recovery_excess_ms(done) for done in came_back)
+    seen_ms = sorted(done.recovery_ms for done in came_back)
+    median_ms = statistics.median(excess_ms) if excess_ms else None
+    measured = (
+        Measurement("worst", round(excess_ms[-1], 1) if excess_ms else None, "ms", len(excess_ms), f"≤ {RECOVERY_WORST_MS:g} ms"),
+        Measurement("median", None if median_ms is None else round(median_ms, 1), "ms", len(excess_ms), f"≤ {RECOVERY_MEDIAN_MS:g} ms"),
+        Measurement("worst as callers saw it", round(seen_ms[-1], 1) if seen_ms else None, "ms", len(seen_ms)),
+        control_measurement(result.control),
+    )
+    if missing := len(result.returns) - len(came_back):
+        return Verdict.FAIL, f"after {missing} of {len(result.returns)} outages no call succeeded again", measured
+    if median_ms is not None and (excess_ms[-1] > RECOVERY_WORST_MS or median_ms > RECOVERY_MEDIAN_MS):
+        return Verdict.FAIL, f"the slowest return took {seen_ms[-1]:.0f} ms, {excess_ms[-1]:.0f} ms beyond the control", measured
+    return _unless(result.doubts or ([] if excess_ms else ["there was no outage"]), measured)
 
-    def recovery() -> Judgement:
-        came_back = [done for done in result.returns if done.first_success_ns]
-        excess_ms = sorted(result.recovery_excess_ms(done) for done in came_back)
-        seen_ms = sorted(done.recovery_ms for done in came_back)
-        median_ms = statistics.median(excess_ms) if excess_ms else None
-        measured = (
-            Measurement("worst", round(excess_ms[-1], 1) if excess_ms else None, "ms", len(excess_ms), f"≤ {RECOVERY_WORST_MS:g} ms"),
-            Measurement("median", None if median_ms is None else round(median_ms, 1), "ms", len(excess_ms), f"≤ {RECOVERY_MEDIAN_MS:g} ms"),
-            Measurement("worst as callers saw it", round(seen_ms[-1], 1) if seen_ms else None, "ms", len(seen_ms)),
-            control_measurement(result.control),
-        )
-        if missing := len(result.returns) - len(came_back):
-            return Verdict.FAIL, f"after {missing} of {len(result.returns)} outages no call succeeded again", measured
-        if median_ms is not None and (excess_ms[-1] > RECOVERY_WORST_MS or median_ms > RECOVERY_MEDIAN_MS):
-            return Verdict.FAIL, f"the slowest return took {seen_ms[-1]:.0f} ms, {excess_ms[-1]:.0f} ms beyond the control", measured
-        return _unless(doubts or ([] if excess_ms else ["there was no outage"]), measured)
 
-    def grace() -> Judgement:
-        during = [
-            look for look in result.looks if any(look.sent_ns < d.answered_ns and look.done_ns > d.outage.down_ns for d in result.returns)
-        ]
-        failed = [look for look in during if look.outcome is not Outcome.OK]
-        late, measured = judge_overshoots(overshoots(during, PATIENCE_S, result.control), result.control)
-        measured += (Measurement("callers told", len(failed), "calls", len(during)),)
-        strange = [look for look in failed if not look.error.startswith("Unavailable: since ")]
-        if strange:
-            return Verdict.FAIL, f"{len(strange)} calls were not told since when, first {strange[0].error}", measured
-        if late:
-            return Verdict.FAIL, late, measured
-        return _unless(doubts or ([] if failed else ["no impatient call fell into an outage"]), measured)
-
-    checks = {"storm": storm, "backoff": backoff, "twice": twice, "survival": survival, "recovery": recovery, "grace": grace}
-    return tuple(judge(*CLAIMS[name], check) for name, check in checks.items())
+def _grace(result: Result) -> Judgement:
+    during = [
+        look for look in result.looks if any(look.sent_ns < d.answered_ns and look.done_ns > d.outage.down_ns for d in result.returns)
+    ]
+    failed = [look for look in during if look.outcome is not Outcome.OK]
+    late, measured = judge_overshoots(overshoots(during, PATIENCE_S, result.control), result.control)
+    measured += (Measurement("callers told", len(failed), "calls", len(during)),)
+    strange = [look for look in failed if not look.error.startswith("Unavailable: since ")]
+    if strange:
+        return Verdict.FAIL, f"{len(strange)} calls were not told since when, first {strange[0].error}", measured
+    if late:
+        return Verdict.FAIL, late, measured
+    return _unless(result.doubts or ([] if failed else ["no impatient call fell into an outage"]), measured)
 
 
 def _unless(doubts: Sequence[str], measured: tuple[Measurement, ...]) -> Judgement:
