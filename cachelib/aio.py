@@ -83,7 +83,7 @@ class AsyncClient(redis.asyncio.Redis):
 
     async def _execute_alone(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Send a command that blocks, or leaves something behind on its connection, on a connection of its own."""
-        name = command_name(args) if args else ""
+        name = command_name(args)
         if not name:
             raise redis.DataError("a command needs a name: the server gives no answer to an empty one")
         self.connection_pool.bind()

@@ -108,8 +108,8 @@ def check_shareable(command: tuple[Any, ...], *, in_pipeline: bool = False) -> N
 
 
 def command_name(command: tuple[Any, ...]) -> str:
-    """Return the command's name without its arguments, which may hold secrets."""
-    words = _words(command[:2])
+    """Return the command's name without its arguments, which may hold secrets; an empty command has an empty one."""
+    words = _words(command[:2]) if command else [""]
     return " ".join(words[:2]) if words[0] in _CONTAINERS else words[0]
 
 
