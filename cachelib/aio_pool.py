@@ -84,6 +84,8 @@ class AsyncConnection(Connection):
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
         if (call := current_call()) and not self.greeting:
+            if call.left_s() <= 0:
+                raise redis.TimeoutError("no time left to send it")
             call.sent = True
         try:
             await super().send_packed_command(command, check_health)

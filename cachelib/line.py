@@ -110,7 +110,10 @@ class Line(asyncio.Protocol):
         if future is None:
             future = self.loop.create_future()
             if not call.patient or call.attempts > 1:  # it may end before those ahead of it
-                timer = self.loop.call_later(max(0.0, call.left_s()), _expire, future)
+                if (left_s := call.left_s()) <= 0:
+                    future.set_exception(redis.TimeoutError("no time left to send it"))
+                    return future
+                timer = self.loop.call_later(left_s, _expire, future)
                 future.add_done_callback(lambda _: timer.cancel())
         if not self._unwritten:
             self.loop.call_soon(self._flush)
