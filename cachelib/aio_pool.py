@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from cachelib.call import Call, current_call, under_way
 from cachelib.config import Config
 from cachelib.connection import common_options, forget_unsent
+from cachelib.errors import PoolExhausted
 from cachelib.events import Journal
 from cachelib.handshake import check_answer, greeting
 from cachelib.multiplexer import Multiplexer
@@ -39,8 +40,10 @@ async def run(call: Call, attempt: Callable[[], Awaitable[T]]) -> T:
                 async with asyncio.timeout(left_s(call.reply_until_s + _SLACK_S)):
                     reply = await attempt()
                 break
-            except TimeoutError:
-                wait_s = call.after(redis.TimeoutError("no reply by the deadline"))
+            except TimeoutError as late:
+                # In a loop that turns too late, the wait for a connection is cancelled before it ends by itself, and leaves its reason.
+                reason = late.__cause__ and late.__cause__.__cause__
+                wait_s = call.after(reason if isinstance(reason, PoolExhausted) else redis.TimeoutError("no reply by the deadline"))
             except (redis.RedisError, OSError) as error:
                 wait_s = call.after(error)
             await asyncio.sleep(wait_s)
@@ -264,8 +267,13 @@ class AsyncPool(ConnectionPool):
         try:
             async with asyncio.timeout(left_s(call.until_s)):
                 await self._room.acquire()
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError) as ended:
+            if call.left_s() > 0:
+                raise
             self.multiplexer.note_outage(call)
+            if isinstance(ended, asyncio.CancelledError):
+                ended.__cause__ = call.exhausted()
+                raise
             raise call.exhausted() from None
         finally:
             self._waiting -= 1
