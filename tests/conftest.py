@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from hypothesis import settings
 
 from cachelib import Client, connect, deadline
 from runbook.targets.embedded import STORY_FLAGS, Embedded
+from tests.wait import wait_for
 
 T = TypeVar("T")
 
@@ -101,12 +101,4 @@ def paused() -> Callable[[Embedded], AbstractContextManager[None]]:
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], T]], T]:
     """Ask again until the answer is true, and return it; the test fails after 10 s."""
-
-    def ask(question: Callable[[], T], timeout_s: float = 10.0) -> T:
-        until_s = time.monotonic() + timeout_s
-        while not (answer := question()):
-            assert time.monotonic() < until_s, f"still {answer!r} after {timeout_s:g} s"
-            time.sleep(0.002)
-        return answer
-
-    return ask
+    return wait_for
