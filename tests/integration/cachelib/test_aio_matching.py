@@ -18,11 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from cachelib import AsyncClient, OutcomeUnknown, Unavailable, connect_async, deadline
 from runbook.drills.faults import Proxy, cutting_replies, delayed, half_open, losing_replies, refused, reset
 from runbook.targets.embedded import Embedded
+from tests.pairs import pairs
+from tests.timing import end_of_async
 
 pytestmark = pytest.mark.timeout(60)
-
-# How late a failure may be on a noisy host; the design allows 0.05 s.
-SLACK_S = 0.5
 
 WORKERS = 300
 # Longer than any fault here lasts, so that what may be sent again succeeds.
@@ -186,16 +185,22 @@ class MatchingMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.no_cover
-def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(server: Embedded, proxy: Proxy, direct: Any) -> None:
+@pytest.mark.parametrize("examples", [25, pytest.param(300, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])])
+def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(
+    examples: int, server: Embedded, proxy: Proxy, direct: Any
+) -> None:
     machine = type("Matching", (MatchingMachine,), {"server": server, "proxy": proxy, "direct": direct})
     phases = (Phase.explicit, Phase.generate)  # the network does not repeat itself, so a failure can't be made smaller
-    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck))
+    machine.TestCase.settings = settings(
+        max_examples=examples, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck)
+    )
     machine.TestCase().runTest()
 
 
 @pytest.mark.no_cover
-def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
-    server: Embedded, proxy: Proxy, direct: Any
+@pytest.mark.parametrize("turns_each", [10, pytest.param(100, marks=pytest.mark.nightly)])
+def test_hundreds_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
+    turns_each: int, server: Embedded, proxy: Proxy, direct: Any
 ) -> None:
     chance = random.Random(20)
 
@@ -205,7 +210,7 @@ def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_an
             async def work(number: int) -> list[Any]:
                 nonlocal turns
                 counted = []
-                for turn in range(40):
+                for turn in range(turns_each):
                     turns += 1
                     word = word_of(1000 * number + turn, chance.choice((1, 10, 300)))
                     assert await client.echo(word) == word.encode()
@@ -224,7 +229,7 @@ def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_an
                 while not over.is_set():
                     with chance.choice((reset, refused))(proxy):
                         await asyncio.sleep(0.003)
-                    with cutting_replies(proxy, chance.choice((b"ECHO", b"INCR", b"GET")), chance.choice((0, 3, 40)), times=2):
+                    with cutting_replies(proxy, chance.choice((b"ECHO", b"INCR", b"INCR", b"GET")), chance.choice((0, 3, 40)), times=2):
                         await asyncio.sleep(chance.uniform(0.01, 0.06))
                     # On a slow host, faults without a pause would meet some call again and again until its deadline.
                     calm_from = turns
@@ -238,7 +243,7 @@ def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_an
             over.set()
             await asyncio.gather(*others)
             outcomes = [outcome for each in counted for outcome in each]
-            assert client.pool_stats().lost >= 5
+            assert client.pool_stats().lost >= 3
             assert any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)
             check_count(outcomes, int(direct.get("n")))
 
@@ -248,8 +253,9 @@ def test_thousands_of_tasks_get_their_own_replies_while_connections_end_again_an
 # --- one fault at a time ---
 
 
-@pytest.mark.parametrize("by_reset", [False, True], ids=["closed", "reset"])
-@pytest.mark.parametrize("after_bytes", [0, 1, 9, 1_000_000])
+@pytest.mark.parametrize(
+    ("after_bytes", "by_reset"), pairs([(0, True), (1, False), (9, True), (1_000_000, False)], [0, 1, 9, 1_000_000], [False, True])
+)
 def test_callers_behind_a_reply_that_was_cut_get_their_own(after_bytes: int, by_reset: bool, server: Embedded, proxy: Proxy) -> None:
     async def main() -> None:
         async with client_behind(proxy, server) as client:
@@ -311,30 +317,15 @@ def test_line_that_went_silent_is_replaced_and_its_callers_end_at_their_deadline
         async with client_behind(proxy, server, deadline_s=0.4) as client:
             await client.ping()
             with half_open(proxy):
-                started_s = time.monotonic()
-                read, written = await asyncio.gather(outcome_of(client.echo, "x"), outcome_of(client.incr, "n"))
-                took_s = time.monotonic() - started_s
-                assert (type(read), type(written)) == (Unavailable, OutcomeUnknown)
-                assert 0.36 < took_s < 0.4 + SLACK_S
-                await asyncio.sleep(0.1)  # in which the line is given up
+                end = await end_of_async(asyncio.gather(outcome_of(client.echo, "x"), outcome_of(client.incr, "n")))
+                assert list(map(type, end.outcome)) == [Unavailable, OutcomeUnknown]
+                assert end.is_at(0.4)
+                async with asyncio.timeout(10.0):
+                    while not client.pool_stats().lost:  # the line is given up
+                        await asyncio.sleep(0.002)
                 words = [word_of(number, 1) for number in range(100)]
                 assert await asyncio.gather(*(client.echo(word) for word in words)) == [word.encode() for word in words]
                 assert await client.incr("n") == 1
             assert (client.pool_stats().made, client.pool_stats().lost) == (2, 1)
-
-    run(main)
-
-
-def test_caller_in_a_hurry_who_is_the_first_to_miss_the_server_does_not_hurry_the_others(server: Embedded, proxy: Proxy) -> None:
-    async def main() -> None:
-        async with client_behind(proxy, server, deadline_s=3.0) as client:
-            with refused(proxy):
-                hurried = asyncio.create_task(outcome_of(client.ping, timeout_s=0.05))
-                await asyncio.sleep(0)
-                patient = [asyncio.create_task(outcome_of(client.echo, str(number))) for number in range(10)]
-                assert type(await hurried) is Unavailable
-            started_s = time.monotonic()
-            assert await asyncio.gather(*patient) == [b"%d" % number for number in range(10)]
-            assert time.monotonic() - started_s < SLACK_S
 
     run(main)

@@ -19,19 +19,14 @@ from cachelib.call import Call
 from cachelib.line import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Line
 from runbook.drills.faults import Proxy, refused
 from runbook.targets.embedded import Embedded
+from tests.timing import OVERSHOOT_S, end_of_async
 
 pytestmark = pytest.mark.timeout(30)
-
-# How late a failure may be on a noisy host; the design allows 0.05 s.
-SLACK_S = 0.4
 
 LONG_S = 20.0
 MEGABYTE = b"x" * 2**20
 # So many SETs of a megabyte leave no room.
 FILLING = MOST_BYTES_IN_FLIGHT // 2**20
-
-# How many ask a server that is stalled, each again and again.
-ASKING = 3000
 STATM = Path("/proc/self/statm")
 
 
@@ -97,7 +92,7 @@ def peaks(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 async def until(question: Callable[[], object]) -> None:
-    until_s = time.monotonic() + 10.0
+    until_s = time.monotonic() + 20.0
     while not question():
         assert time.monotonic() < until_s
         await asyncio.sleep(0.005)
@@ -120,14 +115,6 @@ async def wait(client: AsyncClient, calls: list[Awaitable[Any]]) -> list[asyncio
     tasks = start(calls)
     await until(lambda: client.pool_stats().waiting == before + len(calls))
     return tasks
-
-
-async def failure_of(call: Awaitable[Any]) -> tuple[Exception, float]:
-    """Return the error that a call raised, and after how many seconds."""
-    started_s = time.monotonic()
-    with pytest.raises(redis.RedisError) as caught:
-        await call
-    return caught.value, time.monotonic() - started_s
 
 
 # --- how much is in flight ---
@@ -185,7 +172,10 @@ def test_ten_thousand_callers_at_once_are_served(server: Embedded) -> None:
 
 @pytest.mark.no_cover  # the load would not be what it is meant to be
 @pytest.mark.skipif(not STATM.exists(), reason="the kernel tells a process's memory in another way")
-def test_memory_does_not_grow_while_a_stalled_server_is_asked_for_ever(server: Embedded, paused: Any) -> None:
+@pytest.mark.parametrize(("asking", "rounds", "deadline_s"), [(1000, 6, 0.3), pytest.param(3000, 12, 0.5, marks=pytest.mark.nightly)])
+def test_memory_does_not_grow_while_a_stalled_server_is_asked_for_ever(
+    asking: int, rounds: int, deadline_s: float, server: Embedded, paused: Any
+) -> None:
     ended = 0
 
     async def main() -> None:
@@ -198,12 +188,12 @@ def test_memory_does_not_grow_while_a_stalled_server_is_asked_for_ever(server: E
                     ended += 1
 
         over = False
-        async with client_of(server, deadline_s=0.5) as client:
+        async with client_of(server, deadline_s=deadline_s) as client:
             with paused(server):
-                tasks = [asyncio.create_task(ask(client, number)) for number in range(ASKING)]
-                await eventually_async(lambda: ended > 3 * ASKING)
+                tasks = [asyncio.create_task(ask(client, number)) for number in range(asking)]
+                await until(lambda: ended > rounds // 3 * asking)
                 before, before_bytes = ended, rss_bytes()
-                await eventually_async(lambda: ended > 12 * ASKING)
+                await until(lambda: ended > rounds * asking)
                 over, grown_bytes, count = True, rss_bytes() - before_bytes, ended - before
                 await asyncio.gather(*tasks)
         assert grown_bytes < 300 * count, "each of them held 1,000 bytes and more"
@@ -215,11 +205,6 @@ def test_memory_does_not_grow_while_a_stalled_server_is_asked_for_ever(server: E
 def living(kind: type) -> int:
     gc.collect()
     return sum(isinstance(each, kind) for each in gc.get_objects())
-
-
-async def eventually_async(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0.01)
 
 
 def rss_bytes() -> int:
@@ -235,15 +220,15 @@ def test_caller_who_finds_no_room_by_its_deadline_is_told_what_to_do(server: Emb
             with paused(server):
                 filling = await fill(client)
                 with deadline(0.3):
-                    error, took_s = await failure_of(client.incr("k"))
+                    end = await end_of_async(client.incr("k"))
                 assert client.pool_stats().waiting == 0
             assert set(await asyncio.gather(*filling)) == {True}
             assert await client.get("k") is None
-        assert type(error) is Unavailable
-        assert f"INCRBY found no room on the line to 127.0.0.1:{server.config.port}/0 within 0.3" in str(error)
-        assert "changed nothing" in str(error)
-        assert "Send less, or find out what makes the server slow." in str(error)
-        assert 0.28 < took_s < 0.3 + SLACK_S
+        assert (end.kind, end.is_at(0.3)) == (Unavailable, True)
+        text = str(end.outcome)
+        assert f"INCRBY found no room on the line to 127.0.0.1:{server.config.port}/0 within 0.3" in text
+        assert "changed nothing" in text
+        assert "Send less, or find out what makes the server slow." in text
 
     run(main)
 
@@ -292,20 +277,19 @@ def test_caller_who_was_let_in_late_still_ends_at_its_deadline(server: Embedded)
             with contextlib.suppress(redis.RedisError):
                 await client.get("k")
 
-        async with client_of(server, deadline_s=1.5) as client:
+        async with client_of(server, deadline_s=1.0) as client:
             try:
                 server.pause()
                 filling = start([come_again(client, number) for number in range(FILLING)])
                 await asyncio.sleep(0.01)
-                (waiting,) = await wait(client, [failure_of(client.get("k"))])
-                await asyncio.sleep(0.8)
+                (waiting,) = await wait(client, [end_of_async(client.get("k"))])
+                await asyncio.sleep(0.5)
                 server.resume()
-                error, took_s = await waiting
+                end = await waiting
                 await asyncio.gather(*filling, return_exceptions=True)
             finally:
                 server.resume()
-        assert type(error) is Unavailable
-        assert took_s < 1.5 + SLACK_S
+        assert (end.kind, end.is_at(1.0)) == (Unavailable, True)
 
     run(main)
 
@@ -334,14 +318,13 @@ def test_callers_who_try_again_at_once_when_a_stalled_line_is_given_up_do_not_st
 
             async def keep_trying(late_s: float) -> None:
                 await asyncio.sleep(late_s)
-                for _ in range(4):
-                    error, _ = await failure_of(client.get("k"))
-                    assert type(error) is Unavailable
+                for _ in range(3):
+                    with pytest.raises(Unavailable):
+                        await client.get("k")
 
             with paused(server):
-                started_s = time.monotonic()
-                await asyncio.gather(*(keep_trying(number / 200) for number in range(50)))
-                assert time.monotonic() - started_s < 4 * 0.3 + 0.25 + SLACK_S
+                end = await end_of_async(asyncio.gather(*(keep_trying(number / 200) for number in range(50))))
+            assert end.is_by(3 * 0.3 + 0.25 + 3 * OVERSHOOT_S)
 
     with awake():
         run(main)
@@ -352,16 +335,15 @@ def test_callers_who_try_again_at_once_when_a_stalled_line_is_given_up_do_not_st
 
 async def close_under(client: AsyncClient, tasks: list[asyncio.Task[Any]], server: Embedded) -> list[Any]:
     """Close a client whose calls have not ended, and return how they end; the server comes back then, and must not be called again."""
-    made, started_s = client.pool_stats().made, time.monotonic()
+    made = client.pool_stats().made
     await client.aclose()
-    await asyncio.wait(tasks, timeout=0.3)
+    await asyncio.wait(tasks, timeout=1.0)
     ended = [task for task in tasks if task.done()]
     server.resume()
     for task in tasks:
         task.cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert len(ended) == len(tasks), f"{len(tasks) - len(ended)} calls went on"
-    assert time.monotonic() - started_s < 2 * SLACK_S
     await asyncio.sleep(0.1)
     assert (client.pool_stats().made, client.pool_stats().in_use, client.pool_stats().idle) == (made, 0, 0)
     return outcomes
@@ -424,8 +406,6 @@ def test_lost_lines_are_not_kept(server: Embedded) -> None:
                 for _ in range(5):
                     admin.client_kill_filter(_type="normal", skipme=True)
                     await client.ping()
-            await asyncio.sleep(0.1)
-            assert client.pool_stats().lost >= 4
-            assert living(Line) == 1
+            await until(lambda: client.pool_stats().lost >= 4 and living(Line) == 1)
 
     run(main)

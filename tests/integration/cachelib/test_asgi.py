@@ -17,20 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from cachelib.health import CANARY_PREFIX
 from runbook.targets.embedded import Embedded
 from runbook.targets.port import free_port
+from tests.timing import End, end_of
+from tests.wait import wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PASSWORD = "S3cr3t-hunter2"
 POOL_SIZE = 2
-# A check may take 0.5 s; two cores that others use as well may take as long again.
-BOUND_S = 1.5
+# A check may take 0.5 s.
+BOUND_S = 0.8
 PATHS = ("/livez", "/readyz", "/health", "/metrics")
 HALF_A_REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
 
@@ -84,13 +85,13 @@ def command(port: int, **environ: object) -> dict[str, Any]:
     return {"args": [sys.executable, "-m", "cachelib.asgi"], "cwd": REPOSITORY, "env": variables, "text": True}
 
 
-@pytest.fixture
-def serve(tmp_path: Path, eventually: Any) -> Iterator[Serve]:
-    """Start an endpoint for a server's port, and wait until it is live."""
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Serve]:
+    """Start endpoints, each for a server's port, and wait until it is live; they end with the block."""
     started: list[Endpoint] = []
 
     def start(redis_port: int, **environ: object) -> Endpoint:
-        port, log_file = free_port(), tmp_path / f"endpoint-{len(started)}.log"
+        port, log_file = free_port(), folder / f"endpoint-{len(started)}.log"
         settings = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": redis_port, "REDIS_POOL_SIZE": POOL_SIZE} | environ
         with log_file.open("w") as log:
             process = subprocess.Popen(**command(port, **settings), stdout=log, stderr=log, start_new_session=True)
@@ -103,30 +104,37 @@ def serve(tmp_path: Path, eventually: Any) -> Iterator[Serve]:
                 return endpoint.ask("/livez").status == 200
             return False
 
-        eventually(is_live)
+        wait_for(is_live, 30.0)
         return endpoint
 
-    yield start
-    for endpoint in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(endpoint.process.pid, signal.SIGKILL)  # its worker too
-        endpoint.process.wait()
+    try:
+        yield start
+    finally:
+        for endpoint in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(endpoint.process.pid, signal.SIGKILL)  # its worker too
+            endpoint.process.wait()
 
 
 @pytest.fixture
-def admin(own_server: Embedded) -> Iterator[Any]:
-    """redis-py's own client of the test's own server."""
-    with redis.Redis(port=own_server.config.port, decode_responses=True) as admin:
-        yield admin
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start an endpoint for this test alone."""
+    with serving(tmp_path) as start:
+        yield start
 
 
-def timed(endpoint: Endpoint, path: str) -> tuple[Reply, float]:
-    began_s = time.monotonic()
-    return endpoint.ask(path), time.monotonic() - began_s
+@pytest.fixture(scope="module")
+def endpoint(shared_server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """An endpoint of the shared server; a test may ask it whatever it likes, and nothing else."""
+    with serving(tmp_path_factory.mktemp("endpoint")) as start:
+        yield start(shared_server.config.port)
 
 
-def test_healthy_server(server: Embedded, serve: Serve, direct: Any) -> None:
-    endpoint = serve(server.config.port)
+def asked(endpoint: Endpoint, path: str) -> End:
+    return end_of(lambda: endpoint.ask(path))
+
+
+def test_healthy_server(server: Embedded, endpoint: Endpoint, direct: Any) -> None:
     live, ready, health, metrics = (endpoint.ask(path) for path in PATHS)
     assert (live.status, live.body) == (200, "live")
     assert (ready.status, ready.body) == (200, "ready")
@@ -134,14 +142,13 @@ def test_healthy_server(server: Embedded, serve: Serve, direct: Any) -> None:
     assert health.headers["content-type"] == "application/json"
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert {reply.headers["cache-control"] for reply in (live, ready, health, metrics)} == {"no-store"}
-    assert 0 < health.json.pop("duration_s") < BOUND_S
+    assert 0 < health.json.pop("duration_s") < 0.5
     shown = {name: value for name, value in health.json.items() if name != "duration_s"}
     assert shown == {"status": "healthy", "live": True, "ready": True, "writable": True, "durable": True, "reasons": []}
     assert not direct.keys()
 
 
-def test_only_what_it_offers_is_answered(server: Embedded, serve: Serve) -> None:
-    endpoint = serve(server.config.port)
+def test_only_what_it_offers_is_answered(endpoint: Endpoint) -> None:
     for path in PATHS:
         head = endpoint.ask(path, "HEAD")
         assert (head.status, head.body) == (200, "")
@@ -158,10 +165,9 @@ def test_redis_that_is_killed_and_comes_back(own_server: Embedded, serve: Serve,
     endpoint = serve(own_server.config.port)
     assert endpoint.ask("/readyz").status == 200
     own_server.kill()
-    reply, took_s = timed(endpoint, "/readyz")
-    assert (reply.status, reply.body) == (503, "not ready: unreachable")
-    assert took_s < BOUND_S
-    assert timed(endpoint, "/health")[0].json["reasons"] == ["unreachable"]
+    end = asked(endpoint, "/readyz")
+    assert (end.outcome.status, end.outcome.body, end.is_by(BOUND_S)) == (503, "not ready: unreachable", True)
+    assert endpoint.ask("/health").json["reasons"] == ["unreachable"]
     assert endpoint.ask("/livez").status == 200
     own_server.start()
     eventually(lambda: endpoint.ask("/readyz").status == 200)
@@ -181,11 +187,9 @@ def test_stalled_redis_is_not_ready_within_the_bound(server: Embedded, serve: Se
     endpoint = serve(server.config.port)
     assert endpoint.ask("/readyz").status == 200
     with paused(server):
-        reply, took_s = timed(endpoint, "/readyz")
-        live, live_took_s = timed(endpoint, "/livez")
-    assert (reply.status, reply.body) == (503, "not ready: unreachable")
-    assert took_s < BOUND_S
-    assert (live.status, live_took_s < 0.5) == (200, True)
+        ready, live = asked(endpoint, "/readyz"), asked(endpoint, "/livez")
+    assert (ready.outcome.status, ready.outcome.body, ready.is_by(BOUND_S)) == (503, "not ready: unreachable", True)
+    assert (live.outcome.status, live.is_by(0.1)) == (200, True)
     assert endpoint.ask("/readyz").status == 200
 
 
@@ -283,7 +287,8 @@ async def _load(port: int, rate_per_s: int, duration_s: float, connections: int 
     return statuses
 
 
-def test_thousand_requests_a_second_take_one_connection(own_server: Embedded, admin: Any, serve: Serve) -> None:
+@pytest.mark.parametrize("duration_s", [1.0, pytest.param(20.0, marks=pytest.mark.nightly)])
+def test_thousand_requests_a_second_take_one_connection(duration_s: float, own_server: Embedded, admin: Any, serve: Serve) -> None:
     """A client for asyncio has one line that commands share, and `REDIS_POOL_SIZE` connections for those that can't; a check needs none."""
     endpoint = serve(own_server.config.port)
     assert endpoint.ask("/readyz").status == 200
@@ -291,7 +296,7 @@ def test_thousand_requests_a_second_take_one_connection(own_server: Embedded, ad
 
     async def run() -> tuple[list[int], int, float]:
         most = 0
-        load = asyncio.create_task(_load(endpoint.port, 1000, 3.0))
+        load = asyncio.create_task(_load(endpoint.port, 1000, duration_s))
         began_s = time.monotonic()
         while not load.done():
             most = max(most, len(await asyncio.to_thread(admin.client_list)) - 1)
@@ -300,8 +305,7 @@ def test_thousand_requests_a_second_take_one_connection(own_server: Embedded, ad
 
     statuses, most, took_s = asyncio.run(run())
     after = admin.info("stats")
-    assert (len(statuses), set(statuses)) == (3000, {200})
-    assert took_s < 6.0
+    assert (len(statuses), set(statuses)) == (1000 * duration_s, {200})
     assert most <= POOL_SIZE + 1
     assert most == 1
     assert after["total_connections_received"] == before["total_connections_received"]
@@ -314,11 +318,9 @@ def test_requests_share_a_stalled_check(server: Embedded, serve: Serve, paused: 
     endpoint = serve(server.config.port)
     before = endpoint.metrics()["cachelib_health_checks_total unhealthy"]
     with paused(server):
-        began_s = time.monotonic()
-        statuses = asyncio.run(_ask_at_once(endpoint.port, 100))
-        took_s = time.monotonic() - began_s
-    assert statuses == [503] * 100
-    assert took_s < BOUND_S + 1.0
+        end = end_of(lambda: asyncio.run(_ask_at_once(endpoint.port, 100)))
+    assert end.outcome == [503] * 100
+    assert end.is_by(2 * BOUND_S)
     assert endpoint.metrics()["cachelib_health_checks_total unhealthy"] - before <= 3
 
 
@@ -342,17 +344,17 @@ def test_slow_clients_keep_nobody_waiting_and_are_disconnected(server: Embedded,
         idle = stack.enter_context(endpoint.connect(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"))
         assert idle.recv(4096).startswith(b"HTTP/1.1 200")
         for path in PATHS:
-            reply, took_s = timed(endpoint, path)
-            assert (reply.status, took_s < BOUND_S) == (200, True)
+            end = asked(endpoint, path)
+            assert (end.outcome.status, end.is_by(BOUND_S)) == (200, True)
         open_connections = {*slow, idle}
-        while open_connections and time.monotonic() - began_s < 12:
+        while open_connections and time.monotonic() - began_s < 30:
             for connection in slow[:20]:
                 with contextlib.suppress(OSError):
                     connection.send(b"x")
             open_connections -= {connection for connection in open_connections if _was_closed(connection)}
             time.sleep(0.1)
     assert not open_connections
-    assert 3 < time.monotonic() - began_s < 12
+    assert time.monotonic() - began_s > 3  # it gives them time
     assert endpoint.ask("/livez").status == 200
 
 
@@ -378,8 +380,8 @@ def _was_closed(connection: socket.socket) -> bool:
     ],
     ids=["garbage", "TLS", "bad length", "huge header", "many headers", "Redis' protocol"],
 )
-def test_malformed_request_is_refused(request_: bytes, answer: bytes, shared_endpoint: Endpoint) -> None:
-    with shared_endpoint.connect() as connection:
+def test_malformed_request_is_refused(request_: bytes, answer: bytes, endpoint: Endpoint) -> None:
+    with endpoint.connect() as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(request_)
         received = b""
@@ -387,33 +389,28 @@ def test_malformed_request_is_refused(request_: bytes, answer: bytes, shared_end
             while more := connection.recv(65536):
                 received += more
     assert received == b"" or received.split()[1] == answer
-    assert shared_endpoint.ask("/livez").status == 200
+    assert endpoint.ask("/livez").status == 200
 
 
-@pytest.fixture
-def shared_endpoint(server: Embedded, serve: Serve) -> Endpoint:
-    return serve(server.config.port)
-
-
-def test_pipelined_requests_are_all_answered(shared_endpoint: Endpoint) -> None:
+def test_pipelined_requests_are_all_answered(endpoint: Endpoint) -> None:
     one = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
     requests = "".join(map(one.format, ("/livez", "/readyz", "/nothing", "/health"))) + "GET /livez HTTP/1.0\r\n\r\n"
-    with shared_endpoint.connect(requests.encode()) as connection:
+    with endpoint.connect(requests.encode()) as connection:
         received = b""
         while more := connection.recv(65536):
             received += more
     assert re.findall(rb"HTTP/1\.[01] (\d+)", received) == [b"200", b"200", b"404", b"200", b"200"]
 
 
-def test_body_that_never_comes_keeps_nobody(shared_endpoint: Endpoint) -> None:
-    with shared_endpoint.connect(b"GET /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc") as connection:
+def test_body_that_never_comes_keeps_nobody(endpoint: Endpoint) -> None:
+    with endpoint.connect(b"GET /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc") as connection:
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
-    assert shared_endpoint.ask("/livez").status == 200
+    assert endpoint.ask("/livez").status == 200
 
 
-def test_upgrade_to_a_websocket_is_not_made(shared_endpoint: Endpoint) -> None:
+def test_upgrade_to_a_websocket_is_not_made(endpoint: Endpoint) -> None:
     upgrade = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\n\r\n"
-    with shared_endpoint.connect(upgrade) as connection:
+    with endpoint.connect(upgrade) as connection:
         assert b" 101 " not in connection.recv(4096)
 
 
@@ -464,10 +461,9 @@ def test_sigterm_does_not_wait_for_slow_clients(server: Embedded, serve: Serve) 
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(endpoint.connect(HALF_A_REQUEST))
-        began_s = time.monotonic()
         endpoint.process.send_signal(signal.SIGTERM)
-        assert endpoint.process.wait(timeout=5) == 0
-        assert time.monotonic() - began_s < 3
+        assert end_of(lambda: endpoint.process.wait(timeout=20)).is_by(2.5)
+    assert endpoint.process.returncode == 0
 
 
 def run(**environ: object) -> subprocess.CompletedProcess[str]:
@@ -481,12 +477,6 @@ def test_invalid_environment_is_an_error_at_the_start_that_names_all_of_it() -> 
     assert all(name in result.stderr for name in (*invalid, "REDIS_PASSWORD", "REDIS_URL"))
     assert PASSWORD not in result.stderr + result.stdout
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "1e3", " 80", ""])
-def test_port_must_be_one(port: str) -> None:
-    result = run(HEALTH_PORT=port)
-    assert (result.returncode, "HEALTH_PORT" in result.stderr) == (2, True)
 
 
 def test_port_that_is_taken_is_told_in_one_line() -> None:

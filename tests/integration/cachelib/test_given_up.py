@@ -1,15 +1,15 @@
 """A command whose caller was told that its outcome is unknown must not arrive later, over what newer ones have written."""
 
-import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from cachelib import CacheError, Config, connect, connect_async
+from cachelib import CacheError
+from runbook.targets.embedded import Embedded
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -79,32 +79,16 @@ def deaf() -> Iterator[Deaf]:
         yield deaf
 
 
-def in_a_loop(use: Callable[[Any], Any]) -> Callable[[Config], None]:
-    async def run(config: Config) -> None:
-        client = connect_async(config, observers=[])
-        with pytest.raises(CacheError):
-            await use(client)
-        await client.aclose()
-
-    return lambda config: asyncio.run(run(config))
-
-
-def in_a_thread(use: Callable[[Any], Any]) -> Callable[[Config], None]:
-    def run(config: Config) -> None:
-        with connect(config, observers=[]) as client, pytest.raises(CacheError):
-            use(client)
-
-    return run
-
-
-@pytest.mark.parametrize("kind", [in_a_thread, in_a_loop])
 @pytest.mark.parametrize(
     "use",
     [lambda client: client.set("k", VALUE), lambda client: client.pipeline().set("k", VALUE).execute()],
     ids=["command", "transaction"],
 )
-def test_command_that_was_given_up_is_not_delivered_later(kind: Any, use: Any, deaf: Deaf) -> None:
-    kind(use)(Config(host="127.0.0.1", port=deaf.port, deadline_s=0.3))
+def test_command_that_was_given_up_is_not_delivered_later(use: Any, server: Embedded, open_client: Any, deaf: Deaf) -> None:
+    client = open_client(server, port=deaf.port, deadline_s=0.3)
+    with pytest.raises(CacheError):
+        use(client)
+    client.close()
     heard, reset = deaf.hear()
     assert reset
     assert heard < len(VALUE)

@@ -1,40 +1,22 @@
 """The pool against a real server: its bound, its order, and that no connection is lost from it."""
 
-import dataclasses
-import os
 import re
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
-from cachelib import (
-    Disconnected,
-    Event,
-    OutcomeUnknown,
-    PoolExhausted,
-    Reconnected,
-    Refused,
-    Retried,
-    SlowCall,
-    Unavailable,
-    connect,
-    deadline,
-)
+from cachelib import OutcomeUnknown, PoolExhausted, Unavailable, deadline
+from runbook.drills.faults import Proxy, refused
 from runbook.targets.embedded import Embedded
+from tests.integration.cachelib.background import Task, results
+from tests.integration.cachelib.in_line import Line
+from tests.timing import end_of
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def in_threads(count: int, run: Callable[[int], object]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    return threads
 
 
 def test_thirty_threads_never_hold_more_connections_than_the_pool_allows(own_server: Embedded, connect_to: Any) -> None:
@@ -49,69 +31,40 @@ def test_thirty_threads_never_hold_more_connections_than_the_pool_allows(own_ser
             client.incr("k")
             served[number] += 1
 
-    threads = in_threads(30, call)
+    tasks = [Task(lambda number=number: call(number)) for number in range(30)]
     seen = [len(observer.client_list()) - 1 for _ in range(100)]
     enough.set()
-    for thread in threads:
-        thread.join()
+    assert results(tasks) == [None] * 30
     assert max(seen) == 4
     assert observer.info("stats")["total_connections_received"] - before == 4
     assert sum(served) == int(observer.get("k"))
     observer.close()
 
 
-def test_connections_are_handed_over_in_the_order_of_asking(server: Embedded, connect_to: Any, eventually: Any) -> None:
-    pool = connect_to(server, pool_size=1, deadline_s=30.0).connection_pool
-    order: list[int] = []
+def test_connections_are_handed_over_in_the_order_of_asking_and_to_those_who_wait_first(server: Embedded, connect_to: Any) -> None:
+    """The releasing thread asks again at once: the connection is already that of the first who waits."""
+    client = connect_to(server, pool_size=1, deadline_s=30.0)
+    pool, order = client.connection_pool, []
 
     def borrow(number: int) -> None:
         connection = pool.get_connection()
         order.append(number)
         pool.release(connection)
 
-    held = pool.get_connection()
-    threads = []
-    for number in range(8):
-        threads += [threading.Thread(target=borrow, args=(number,))]
-        threads[-1].start()
-        eventually(lambda number=number: f"{number + 1} waiting" in repr(pool))
-    pool.release(held)
-    for thread in threads:
-        thread.join()
-    assert order == list(range(8))
-
-
-def test_a_newcomer_does_not_overtake_those_who_wait(server: Embedded, connect_to: Any, eventually: Any) -> None:
-    """The releasing thread asks again at once: the connection is the waiter's already."""
-    pool = connect_to(server, pool_size=1, deadline_s=30.0).connection_pool
-    order: list[str] = []
-
-    def borrow() -> None:
-        connection = pool.get_connection()
-        order.append("waiter")
-        pool.release(connection)
-
-    held = pool.get_connection()
-    waiter = threading.Thread(target=borrow)
-    waiter.start()
-    eventually(lambda: "1 waiting" in repr(pool))
-    pool.release(held)
-    held = pool.get_connection()
-    order.append("newcomer")
-    pool.release(held)
-    waiter.join()
-    assert order == ["waiter", "newcomer"]
+    line = Line(client, [lambda number=number: borrow(number) for number in range(8)])
+    line.release()
+    borrow(8)
+    assert line.outcomes() == [None] * 8
+    assert order == list(range(9))
 
 
 def test_exhausted_pool_says_so_at_the_deadline_and_works_again_later(server: Embedded, connect_to: Any) -> None:
     client = connect_to(server, pool_size=2, deadline_s=0.2)
     pool = client.connection_pool
     held = [pool.get_connection() for _ in range(2)]
-    started_s = time.monotonic()
-    with pytest.raises(PoolExhausted) as caught:
-        client.ping()
-    assert 0.18 <= time.monotonic() - started_s < 0.7
-    text = str(caught.value)
+    end = end_of(client.ping)
+    assert (end.kind, end.is_at(0.2)) == (PoolExhausted, True)
+    text = str(end.outcome)
     assert re.match(rf"all 2 connections to 127\.0\.0\.1:{server.config.port}/0 stayed in use for 0\.\d+ s: ", text)
     assert "raise REDIS_POOL_SIZE, or hold connections for a shorter time" in text
     for connection in held:
@@ -199,24 +152,15 @@ def test_releasing_twice_changes_nothing(server: Embedded, connect_to: Any) -> N
     assert pool.get_connection() is not pool.get_connection()
 
 
-def test_connections_that_could_not_be_made_are_not_counted_as_in_use(own_server: Embedded, connect_to: Any) -> None:
-    client = connect_to(own_server, pool_size=1, deadline_s=0.05)
-    own_server.kill()
-    for _ in range(3):
-        with pytest.raises(Unavailable) as caught:
-            client.ping()
-        assert type(caught.value) is not PoolExhausted
-    own_server.start()
+def test_connections_that_could_not_be_made_are_not_counted_as_in_use(server: Embedded, proxy: Proxy, connect_to: Any) -> None:
+    client = connect_to(server, port=proxy.port, pool_size=1, deadline_s=0.05)
+    with refused(proxy):
+        for _ in range(3):
+            with pytest.raises(Unavailable) as caught:
+                client.ping()
+            assert type(caught.value) is not PoolExhausted
     with deadline(5.0):
         assert client.ping()
-
-
-def test_refused_connections_are_not_counted_as_in_use(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server, pool_size=1, db=99)
-    for _ in range(3):
-        with pytest.raises(Refused):
-            client.ping()
-    assert "0/1 in use" in repr(client.connection_pool)
 
 
 def test_closed_pool_connects_again(server: Embedded, connect_to: Any, direct: Any, eventually: Any) -> None:
@@ -227,123 +171,20 @@ def test_closed_pool_connects_again(server: Embedded, connect_to: Any, direct: A
     assert client.ping()
 
 
-def in_a_fork(run: Callable[[], object]) -> str:
-    """Run a function in a forked child and return what it printed of the result."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.write(writer, repr(run()).encode())
-        except BaseException as error:
-            os.write(writer, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as output:
-        text = output.read().decode()
-    os.waitpid(child, 0)
-    return text
-
-
-def test_forked_child_makes_connections_of_its_own(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server)
-    mine = client.client_id()
-    childs = int(in_a_fork(client.client_id))
-    assert childs != mine
-    assert client.client_id() == mine
-
-
-def test_forked_child_inherits_no_connection_in_use(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server, pool_size=1, deadline_s=2.0)
-    held = client.connection_pool.get_connection()
-    assert in_a_fork(client.ping) == "True"
-    assert "1/1 in use" in repr(client.connection_pool)
-    client.connection_pool.release(held)
-    assert client.ping()
-
-
 def test_repr_states_how_many_are_in_use_and_waiting(server: Embedded, connect_to: Any, eventually: Any) -> None:
     client = connect_to(server, pool_size=3, db=2)
     pool = client.connection_pool
     where = f"127.0.0.1:{server.config.port}/2"
     assert repr(pool) == f"<FairPool {where} 0/3 in use, 0 waiting>"
     held = [pool.get_connection() for _ in range(3)]
-    threads = in_threads(2, lambda _: client.ping())
+    tasks = [Task(client.ping) for _ in range(2)]
     eventually(lambda: "2 waiting" in repr(pool))
     assert repr(pool) == f"<FairPool {where} 3/3 in use, 2 waiting>"
     assert repr(client) == f"<cachelib.Client {pool!r}>"
     for connection in held:
         pool.release(connection)
-    for thread in threads:
-        thread.join()
+    assert results(tasks) == [True, True]
     assert repr(pool) == f"<FairPool {where} 0/3 in use, 0 waiting>"
-
-
-def test_forked_child_works_while_a_thread_of_its_parent_waits(server: Embedded, connect_to: Any, eventually: Any) -> None:
-    client = connect_to(server, pool_size=1, deadline_s=20.0)
-    held = client.connection_pool.get_connection()
-    replies: list[int] = []
-    waiters = in_threads(3, lambda _: replies.append(client.incr("n")))
-    eventually(lambda: client.pool_stats().waiting == 3)
-    seen = in_a_fork(lambda: (client.incr("n"), client.pool_stats().waiting, client.pool_stats().in_use, client.incr("n")))
-    assert seen == "(1, 0, 0, 2)"
-    assert client.pool_stats().waiting == 3
-    client.connection_pool.release(held)
-    for waiter in waiters:
-        waiter.join()
-    assert sorted(replies) == [3, 4, 5]
-
-
-def test_forked_child_has_an_outage_of_its_own(own_server: Embedded, connect_to: Any, eventually: Any) -> None:
-    """Its parent's prober is a thread that the child has not."""
-    client = connect_to(own_server, deadline_s=20.0)
-    own_server.kill()
-    replies: list[int] = []
-    waiters = in_threads(3, lambda _: replies.append(client.incr("n")))
-    eventually(lambda: client.pool_stats().waiting == 2)
-
-    def in_the_child() -> object:
-        try:
-            with deadline(0.2):
-                client.ping()
-        except Unavailable as error:
-            return type(error).__name__, error.since is not None, client.pool_stats().waiting
-
-    assert in_a_fork(in_the_child) == "('Unavailable', True, 0)"
-    own_server.start()
-    for waiter in waiters:
-        waiter.join()
-    assert sorted(replies) == [1, 2, 3]
-    assert in_a_fork(client.ping) == "True"
-
-
-def test_child_forked_while_another_thread_counts_an_event_can_count_its_own(server: Embedded, connect_to: Any) -> None:
-    client = connect_to(server, deadline_s=1.0, slow_call_s=0.000001)
-    entered, enough = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with client.connection_pool.journal._lock:
-            entered.set()
-            enough.wait(20.0)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    entered.wait(20.0)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(2)  # ends a child that hangs
-        client.ping()  # is slow, which is told to the journal
-        os.write(writer, b"done")
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as output:
-        told = output.read()
-    os.waitpid(child, 0)
-    enough.set()
-    holder.join()
-    assert told == b"done"
 
 
 # --- what became of connections ---
@@ -356,20 +197,15 @@ def counted(client: Any) -> dict[str, int]:
     return {name: getattr(stats, name) for name in COUNTS}
 
 
-def test_stats_of_a_client_that_has_done_nothing(server: Embedded, connect_to: Any) -> None:
-    assert set(counted(connect_to(server, pool_size=7)).items()) == {("size", 7), *((name, 0) for name in COUNTS[1:])}
-
-
 def test_stats_count_what_is_in_use_idle_and_waiting(server: Embedded, connect_to: Any, eventually: Any) -> None:
     client = connect_to(server, pool_size=2)
     held = [client.connection_pool.get_connection() for _ in range(2)]
     assert counted(client) == {"size": 2, "in_use": 2, "idle": 0, "waiting": 0, "made": 2, "lost": 0, "retired": 0, "unknown": 0}
-    waiters = in_threads(3, lambda _: client.ping())
+    waiters = [Task(client.ping) for _ in range(3)]
     eventually(lambda: client.pool_stats().waiting == 3)
     for connection in held:
         client.connection_pool.release(connection)
-    for waiter in waiters:
-        waiter.join()
+    assert results(waiters) == [True] * 3
     assert counted(client) == {"size": 2, "in_use": 0, "idle": 2, "waiting": 0, "made": 2, "lost": 0, "retired": 0, "unknown": 0}
 
 
@@ -418,14 +254,12 @@ def test_idle_connections_given_up_after_a_silence_are_counted_as_lost(server: E
 
 def test_connection_is_replaced_at_its_age_unseen(server: Embedded, connect_to: Any) -> None:
     client = connect_to(server, pool_size=1, connection_max_age_s=0.1)
-    ids = set()
-    until_s = time.monotonic() + 0.55
-    while time.monotonic() < until_s:
+    ids, began_s = set(), time.monotonic()
+    while client.pool_stats().retired < 3:
         ids.add(client.incr("n") and client.eval("return redis.call('INCR', 'n')", 0) and client.client_id())
+    assert time.monotonic() - began_s >= 3 * 0.09
     stats = client.pool_stats()
-    assert 2 <= len(ids) <= 7
-    assert (stats.made, stats.retired, stats.lost, stats.unknown) == (stats.retired + 1, stats.made - 1, 0, 0)
-    assert stats.retired >= 2
+    assert (stats.made, stats.lost, stats.unknown, len(ids) >= 3) == (4, 0, 0, True)
 
 
 def test_connection_in_use_is_not_replaced_under_its_caller(server: Embedded, connect_to: Any) -> None:
@@ -450,97 +284,3 @@ def test_connections_made_at_once_do_not_end_at_once(server: Embedded, connect_t
     assert ages_s[-1] - ages_s[0] > 30
     for connection in held:
         client.connection_pool.release(connection)
-
-
-# --- events ---
-
-
-@pytest.fixture
-def watch(own_server: Embedded) -> Iterator[Any]:
-    """Build a client whose events are the second item."""
-    clients = []
-
-    def build(**changes: Any) -> tuple[Any, list[Event]]:
-        events: list[Event] = []
-        clients.append(connect(dataclasses.replace(own_server.config, **changes), observers=[events.append]))
-        return clients[-1], events
-
-    yield build
-    for client in clients:
-        client.close()
-
-
-def test_slow_call_is_told_and_a_quick_one_is_not(own_server: Embedded, watch: Any, paused: Any, eventually: Any) -> None:
-    client, events = watch(slow_call_s=0.2, deadline_s=20.0)
-    client.get("k")
-    assert events == []
-    with paused(own_server):
-        (reader,) = in_threads(1, lambda _: client.get("k"))
-        time.sleep(0.25)  # the length of the stall
-    reader.join()
-    (event,) = events
-    assert (type(event), event.command, event.endpoint) == (SlowCall, "GET", f"127.0.0.1:{own_server.config.port}/0")
-    assert event.duration_s > 0.2
-    assert client.pool_stats().slow == 1
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda client: client.pipeline().get("k").execute(),
-        lambda client: client.config_get("save"),
-        lambda client: client.execute_command("get", "k"),
-    ],
-    ids=["pipeline", "CONFIG GET", "in lower case"],
-)
-def test_slow_call_of_every_kind_is_told(call: Any, own_server: Embedded, watch: Any, paused: Any) -> None:
-    client, events = watch(slow_call_s=0.1, deadline_s=20.0)
-    client.ping()
-    events.clear()
-    with paused(own_server):
-        (caller,) = in_threads(1, lambda _: call(client))
-        time.sleep(0.15)  # the length of the stall
-    caller.join()
-    assert [type(event) for event in events] == [SlowCall]
-
-
-def test_outage_is_told_once_and_so_is_its_end(own_server: Embedded, watch: Any) -> None:
-    client, events = watch(deadline_s=20.0, slow_call_s=100.0)
-    client.ping()
-    own_server.kill()
-    readers = in_threads(20, lambda _: client.get("k"))
-    own_server.start()
-    for reader in readers:
-        reader.join()
-    assert [type(event) for event in events if isinstance(event, Disconnected | Reconnected)] == [Disconnected, Reconnected]
-    assert client.pool_stats().outages == 1
-
-
-def test_retry_is_told(own_server: Embedded, watch: Any, eventually: Any) -> None:
-    client, events = watch(deadline_s=20.0)
-    client.ping()
-    own_server.pause()
-    (reader,) = in_threads(1, lambda _: client.get("k"))
-    eventually(lambda: client.pool_stats().in_use)
-    time.sleep(0.05)  # it is sent
-    own_server.kill()
-    own_server.start()
-    reader.join()
-    retried = next(event for event in events if isinstance(event, Retried))
-    assert (retried.command, retried.attempt) == ("GET", 1)
-    assert 0 <= retried.wait_s <= 0.001
-    assert client.pool_stats().retried == sum(isinstance(event, Retried) for event in events)
-
-
-def test_observer_that_fails_harms_no_call(own_server: Embedded) -> None:
-    def fail(event: Event) -> None:
-        raise LookupError
-
-    config = dataclasses.replace(own_server.config, slow_call_s=0.000001)
-    own_server.kill()
-    with connect(config, observers=[fail]) as client:
-        with deadline(0.1), pytest.raises(Unavailable):
-            client.ping()
-        own_server.start()
-        with deadline(10.0):
-            assert client.ping()

@@ -268,3 +268,9 @@ def test_where_it_listens() -> None:
     with pytest.raises(ConfigError) as caught:
         Listen.from_env({"HEALTH_HOST": "localhost", "HEALTH_PORT": "٣"})
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["HEALTH_HOST", "HEALTH_PORT"]
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "1e3", " 80", ""])
+def test_port_must_be_one(port: str) -> None:
+    with pytest.raises(ConfigError, match="HEALTH_PORT"):
+        Listen.from_env({"HEALTH_PORT": port})

@@ -461,7 +461,7 @@ ACTIONS = st.one_of(
 ENDS = st.one_of(st.tuples(st.just("stray")), st.tuples(st.sampled_from(["lose", "garbage"]), NUMBERS))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(ACTIONS, min_size=15, max_size=50), ENDS, st.booleans())
 def test_each_call_gets_its_own_reply_or_what_follows_from_the_loss_of_it(actions: list[Any], end: Any, decode_responses: bool) -> None:
     async def main() -> None:
