@@ -24,6 +24,7 @@ from runbook.evidence.store import MANIFEST, NOTEBOOK, PAGE, RESULT, EvidenceErr
 from runbook.evidence.verdict import Verdict, combine
 from runbook.execute import CELL_TIMEOUT_S, RUN_TIMEOUT_S, Job, Progress, Run, execute
 from runbook.load.sockets import LoadError
+from runbook.load.steal import StealMeter
 from runbook.notebooks import Notebook, UsageError
 from runbook.report.latest import LATEST
 from runbook.report.pdf import print_run
@@ -150,7 +151,7 @@ def verify_command(options: argparse.Namespace, environ: Mapping[str, str]) -> i
 
 def _run_plan(jobs: Sequence[Job], orders: Sequence[Order], options: argparse.Namespace, environ: Mapping[str, str]) -> verification.Ended:
     """Execute the notebooks, then do the drills, and render all of them: the verification holds the digests of their manifests."""
-    started, progress = datetime.now(UTC), _printer()
+    started, progress, steal = datetime.now(UTC), _printer(), StealMeter()
     runs = _execute(jobs, options, environ, progress)
     drilled, refusal = None, ""
     if orders and not any(run.interrupted for run in runs) and len(runs) == len(jobs):
@@ -158,8 +159,9 @@ def _run_plan(jobs: Sequence[Job], orders: Sequence[Order], options: argparse.Na
             _, drilled = perform(orders, options.runs, environ, progress)
         except TargetError as error:  # another drill has begun meanwhile; what the notebooks found is kept
             refusal = str(error)
+    stolen = steal.share()
     _render([*(run.folder.path for run in runs), *([drilled.path] if drilled else [])])
-    return verification.Ended(runs, drilled, refusal, started)
+    return verification.Ended(runs, drilled, refusal, started, stolen)
 
 
 def refresh_command(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

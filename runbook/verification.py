@@ -14,7 +14,7 @@ from runbook.evidence.records import manifest_sha256
 from runbook.evidence.store import RESULT, SCHEMA_VERSION, RunFolder
 from runbook.evidence.verdict import Finding, Verdict, combine, decided, is_known
 from runbook.execute import Run
-from runbook.report.sentence import sentence
+from runbook.report.sentence import sentence, steal_warning
 from runbook.stopping import INTERRUPTED
 
 
@@ -44,12 +44,14 @@ class Ended:
         drilled: run folder of the drills, which is rendered already; None if none began.
         refusal: why the drills did not begin; empty if they did, or if there are none to do.
         started: when the first notebook began.
+        stolen: share of CPU time that the hypervisor took meanwhile, 0 to 1; None where the system does not tell.
     """
 
     runs: Sequence[Run]
     drilled: RunFolder | None
     refusal: str
     started: datetime
+    stolen: float | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -102,6 +104,7 @@ def conclude(
             "interrupted": interrupted,
             "target": plan.target,
             "profile": plan.profile,
+            "stolen": None if ended.stolen is None else round(ended.stolen, 4),
             "started_utc": ended.started.isoformat(timespec="seconds"),
             "finished_utc": finished.isoformat(timespec="seconds"),
             "duration_s": round((finished - ended.started).total_seconds(), 1),
@@ -173,7 +176,7 @@ def criteria_text(verified: RunFolder) -> str:
     for drill in (result["drills"] or {}).get("drills", ()):
         if drill["broken"]:
             lines.append(f"{'':5s} {'BROKEN':13s} {drill['name']}: {drill['broken']}")
-    return "\n".join([*lines, "", sentence(result)])
+    return "\n".join([*lines, "", *filter(None, (steal_warning(result), sentence(result)))])
 
 
 def findings_text(folder: RunFolder) -> str:

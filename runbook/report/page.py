@@ -17,7 +17,7 @@ from runbook.report.latency_chart import latency_chart
 from runbook.report.machines import write_for_machines
 from runbook.report.narrative import narrative
 from runbook.report.rendering import fill, inline
-from runbook.report.sentence import sentence
+from runbook.report.sentence import sentence, steal_warning
 
 # What decides a criterion, where no notebook does.
 _DECIDED_BY = {
@@ -82,6 +82,7 @@ def _verification(path: Path, result: Mapping[str, Any]) -> str:
         result=result,
         sentence=sentence(result),
         answer=_linked(sentence(result)),
+        warning=steal_warning(result),
         decision=decision,
         icon=_ICONS[decision],
         title=_TITLES[decision],

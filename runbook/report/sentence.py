@@ -6,6 +6,7 @@ from typing import Any
 from runbook.evidence.criteria import BY_TESTS, BY_WORD, CRITERIA, OF_CONTAINERS
 from runbook.evidence.decision import Decision, decision_of
 from runbook.evidence.verdict import Verdict
+from runbook.load.steal import MUCH_STEAL
 
 Criteria = Sequence[Mapping[str, Any]]
 
@@ -63,3 +64,18 @@ def _ids(criteria: Criteria) -> str:
 
 def _were(criteria: Criteria) -> str:
     return "was" if len(criteria) == 1 else "were"
+
+
+def steal_warning(result: Mapping[str, Any]) -> str:
+    """Return what a product owner has to know of a host from which the hypervisor took much CPU time; empty for any other host.
+
+    Args:
+        result: of a verification; older ones do not tell.
+    """
+    stolen = result.get("stolen") or 0.0
+    if stolen <= MUCH_STEAL:
+        return ""
+    return (
+        f"Noisy host: the hypervisor gave {stolen:.1%} of this host's CPU time to others. Callers on this host wait longer than Redis "
+        "makes them wait. The verdicts leave that out: they compare Redis with a control on the same host."
+    )

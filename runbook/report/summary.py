@@ -8,7 +8,7 @@ from runbook.report.cases import Case, cases_of
 from runbook.report.drilled import drills_sentence
 from runbook.report.markdown import escaped, table
 from runbook.report.measured import MISSING, measured_text
-from runbook.report.sentence import sentence
+from runbook.report.sentence import sentence, steal_warning
 
 # A step's summary on GitHub may have 1 MiB; more of it is not shown at all.
 LIMIT_BYTES = 1024 * 1024
@@ -32,7 +32,7 @@ def summary(result: Mapping[str, Any]) -> str:
 def _first(result: Mapping[str, Any]) -> str:
     match result["kind"]:
         case "verification":
-            return sentence(result)
+            return "\n\n".join(filter(None, (sentence(result), steal_warning(result))))
         case "drills":
             return drills_sentence(result)
         case _:

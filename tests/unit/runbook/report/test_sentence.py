@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runbook.evidence.criteria import CRITERIA, OF_CONTAINERS
-from runbook.report.sentence import sentence
+from runbook.report.sentence import sentence, steal_warning
 
 
 def _result(
@@ -108,3 +108,14 @@ def test_the_sentence_of_a_decision_is_the_same_whatever_the_criteria_are_called
 
 def test_nothing_examined_at_all_is_no_acceptance() -> None:
     assert sentence(_result("INCONCLUSIVE", None, None)).startswith("Not accepted")
+
+
+@pytest.mark.parametrize(("stolen", "said"), [(None, ""), (0.0, ""), (0.02, ""), (0.043, "4.3%")])
+def test_a_host_from_which_the_hypervisor_takes_much_is_named_to_whoever_accepts(stolen: float | None, said: str) -> None:
+    warning = steal_warning({"stolen": stolen})
+    assert bool(warning) is bool(said)
+    assert said in warning
+
+
+def test_an_older_result_that_does_not_tell_warns_of_nothing() -> None:
+    assert steal_warning({}) == ""
