@@ -1,10 +1,18 @@
-# `make verify` verifies a Redis, `make test` tests this project. Both set up .venv first, from pinned requirements.
+# `make verify` proves a Redis, `make check` and `make test` test this code. Each sets up .venv first, from pinned requirements.
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := cachelib runbook tests notebooks conftest.py
 
 # The kernel of this environment, not one that the user has installed under the same name.
 export JUPYTER_PREFER_ENV_PATH = 1
+
+# The tests start hundreds of processes. Without byte code on disk each of them would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
+# A file of tests runs in one worker. Files start in this order, so that the longest do not start last.
+TESTS := tests/e2e tests/compose tests/integration tests/browser tests/unit tests/notebooks
+PYTEST := $(BIN)/python -m pytest -q
+SHARED := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: verify check test nightly lint format lab refresh pins clean help
 
@@ -14,26 +22,23 @@ help: ## list the targets
 verify: .venv/runtime ## verify a Redis of our own; the exit status is the verdict
 	@$(BIN)/runbook verify $(ARGS)
 
-# Side by side where nothing is timed; those that mostly wait come first, so that the cores are shared until the end.
-PYTEST := $(BIN)/python -m pytest -q
-TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
-
-check: .venv/developer lint ## lint, types and unit tests, in a minute and a half; starts no server
+check: .venv/developer lint ## lint, types and unit tests, in 90 seconds and without a server
 	$(PYTEST) -n 2 --dist loadfile tests/unit tests/notebooks
 
-# What measures runs alone, without the tracer, which would slow what it measures.
-test: .venv/developer lint ## every test once
+# The notebooks, and the tests that measure, run without coverage, which would slow what they measure; those that measure run one by one.
+# NIGHTLY is `--nightly`, or empty.
+test: .venv/developer lint ## lint and every test, each fault once, in 8 minutes
 	@rm -f coverage.json
-	$(PYTEST) --nbval --timeout=300 -m 'not measures' -n 3 --dist loadfile notebooks
-	$(PYTEST) --nbval --timeout=300 -m measures notebooks
-	$(PYTEST) -m measures tests
-	$(PYTEST) --cov --cov-report=term -m 'not measures' $(TOGETHER) tests/compose tests/browser tests/e2e tests/integration tests/notebooks tests/unit
+	$(PYTEST) $(NIGHTLY) --nbval --timeout=300 -m 'not measures' $(SHARED) notebooks
+	$(PYTEST) $(NIGHTLY) --nbval --timeout=300 -m measures notebooks
+	$(PYTEST) $(NIGHTLY) -m measures $(TESTS)
+	$(PYTEST) $(NIGHTLY) -m 'not measures' --cov --cov-report=term $(SHARED) $(TESTS)
 	@$(BIN)/coverage json -q -o .coverage.report.json && $(BIN)/python -m runbook.coverage .coverage.report.json
 
-nightly: .venv/developer test ## all of that, repetitions, full cross products, long soaks, and every drill
-	$(PYTEST) --nightly -m 'nightly and measures' tests
-	$(PYTEST) --nightly -m 'nightly and not measures' $(TOGETHER) tests
-	$(BIN)/runbook drill --all
+# What takes too long for each change: the tests that are marked `nightly` besides all others, every drill as often as it takes, and every notebook.
+nightly: NIGHTLY := --nightly
+nightly: test ## the same with repetitions, all drills and a full verification, in an hour and a half
+	$(BIN)/runbook drill --all --profile full
 	$(BIN)/runbook verify --profile full
 
 lint: .venv/developer ## check style, formatting (notebooks included) and types

@@ -1,6 +1,7 @@
-"""Chooses the tests of a run: without a Docker engine those that need one are left out, and without `--nightly` those that are marked so.
+"""Options and markers of all tests.
 
-Marks the notebooks that measure, too, which run alone.
+Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error.
+Leaves out the tests marked `nightly` unless `--nightly` is given. Marks the notebooks that measure, which run alone.
 """
 
 import functools
@@ -20,23 +21,31 @@ COMPOSE_TESTS = Path(__file__).parent / "tests" / "compose"
 
 left_out: set[str] = set()
 
+MARKERS = (
+    "measures: measures time, so that nothing else of ours may run beside it",
+    "nightly: a repetition, a full cross product or a long soak; runs with --nightly only",
+    "covers_processes: the coverage measurement includes the processes that the test starts",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--nightly", action="store_true", help="run also what is marked nightly: repetitions, full cross products, long soaks")
+    parser.addoption("--nightly", action="store_true", help="run the tests marked `nightly` as well")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "measures: measures time, so that nothing else of ours may run beside it")
-    config.addinivalue_line("markers", "nightly: a repetition, a full cross product or a long soak; left out unless --nightly is given")
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--nightly"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
-        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
     for item in items:
         if item.path.suffix == ".ipynb" and read_notebook(item.path).pace == "measures":
             item.add_marker("measures")
+    if config.getoption("nightly"):
+        return
+    if deselected := [item for item in items if item.get_closest_marker("nightly")]:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

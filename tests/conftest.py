@@ -28,9 +28,9 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Leave a test that is marked `no_cover` out of the coverage measurement with all its processes; pytest-cov sees to its own only."""
+    """Leave the processes that a test starts out of the coverage measurement, which slows them, unless it is marked `covers_processes`."""
     with pytest.MonkeyPatch.context() as patch:
-        if item.get_closest_marker("no_cover"):
+        if not item.get_closest_marker("covers_processes"):
             for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
                 patch.delenv(name, raising=False)
         yield

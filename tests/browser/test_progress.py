@@ -24,7 +24,6 @@ for number in range(1, 5):
 "the result"
 """
 BIN = Path(sys.executable).parent
-pytestmark = pytest.mark.no_cover
 
 
 @pytest.fixture

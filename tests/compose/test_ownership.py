@@ -104,7 +104,6 @@ def test_nothing_is_left_of_a_process_that_is_ended(
         eventually(lambda: not folder.exists())
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("number", "after_s"),
     [
@@ -216,7 +215,6 @@ def drilling(runs: Path, project: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_returns_when_nothing_is_left(number: signal.Signals, project: str, docker: Docker, tmp_path: Path) -> None:
     with drilling(tmp_path / "runs", project) as process:
@@ -227,7 +225,6 @@ def test_an_interrupted_command_returns_when_nothing_is_left(number: signal.Sign
         assert not of_project(docker, project)
 
 
-@pytest.mark.no_cover
 def test_a_killed_kernel_leaves_nothing_when_the_command_returns(project: str, docker: Docker, tmp_path: Path) -> None:
     with drilling(tmp_path / "runs", project) as process:
         for kernel in _kernels_below(process.pid):
@@ -237,7 +234,6 @@ def test_a_killed_kernel_leaves_nothing_when_the_command_returns(project: str, d
         assert not of_project(docker, project)
 
 
-@pytest.mark.no_cover
 def test_a_killed_command_leaves_nothing(project: str, docker: Docker, tmp_path: Path, eventually: Ask) -> None:
     with drilling(tmp_path / "runs", project) as process:
         process.kill()

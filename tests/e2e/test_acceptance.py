@@ -69,9 +69,9 @@ def test_the_summary_the_metrics_and_the_result_say_so(verified):
     assert read_result(run_folder(runs, "verify"))["verdict"] == "FAIL"
 
 
-def test_it_can_not_be_accepted_without_a_reason(verified):
+def test_it_can_not_be_accepted_without_a_reason(verified, run_here):
     _, runs = verified
-    done = command("accept", "latest", "--by", "Ada", runs=runs)
+    done = run_here("accept", "latest", "--by", "Ada", "--runs", runs)
     assert done.returncode == 2
     assert SENTENCE in done.stderr
     assert "--despite" in done.stderr

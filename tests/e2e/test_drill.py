@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,18 +17,12 @@ from runbook.drilling import Order, perform
 from runbook.drills.catalogue import DRILLS
 from runbook.drills.undo import STATE_VARIABLE
 from runbook.evidence.archive import Archive
+from tests.e2e.conftest import Ended
 from tests.schema import read_result
 
 pytestmark = pytest.mark.timeout(120)
 
 ROOT = os.geteuid() == 0
-# Which of them can't be answered here, for want of root, strace or a compiler.
-NEED_MORE = {
-    *(() if ROOT else ("out-of-memory", "disk-full", "fsync-error", "slow-fsync")),
-    *(() if shutil.which("strace") else ("fsync-error", "slow-fsync")),
-    *(() if shutil.which("cc") else ("clock-step",)),
-}
-
 needs_root = pytest.mark.skipif(not ROOT, reason="only root may mount a disk")
 
 
@@ -123,29 +116,11 @@ class TestDone:
         assert ground.run("report", folder.name).returncode == 0
         assert (folder / "index.html").read_bytes() == page
 
-    def test_where_it_can_t_be_answered_it_is_inconclusive_with_the_reason(self, ground: Ground) -> None:
-        done = ground.run("drill", "power-loss", "--target", "remote", REDIS_HOST="127.0.0.1")
+    def test_where_it_can_t_be_answered_it_is_inconclusive_with_the_reason(self, ground: Ground, run_here: Callable[..., Ended]) -> None:
+        environ = {STATE_VARIABLE: str(ground.state), "REDIS_HOST": "127.0.0.1"}
+        done = run_here("drill", "power-loss", "--target", "remote", "--runs", ground.runs, **environ)
         assert done.returncode == 3
         assert "choose embedded" in done.stdout
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(600)
-def test_all_drills_hold_with_their_controls_and_leave_nothing_behind(ground: Ground) -> None:
-    done = ground.run("drill", "--all", "--seed", "3", timeout_s=590)
-    result = ground.result()
-    undecided = {
-        drill["name"]: [f"{finding['claim']}: {finding['reason']}" for finding in drill["findings"] if finding["verdict"] != "PASS"]
-        for drill in result["drills"]
-        if drill["verdict"] != "PASS"
-    }
-    assert set(undecided) == NEED_MORE, undecided
-    assert all(undecided.values()), "what can't be told says why"
-    assert done.returncode == (3 if NEED_MORE else 0)
-    if not NEED_MORE:
-        assert result["controls"]["failed_as_they_must"] == result["controls"]["of"] > 0
-    assert [drill["name"] for drill in result["drills"]] == list(DRILLS)
-    assert ground.left == []
 
 
 class TestRefused:
@@ -159,15 +134,17 @@ class TestRefused:
             (("stop", "--profile", "slow"), "invalid choice"),
         ],
     )
-    def test_wrong_input_is_told_and_nothing_is_done(self, ground: Ground, arguments: tuple[str, ...], told: str) -> None:
-        done = ground.run("drill", *arguments)
+    def test_wrong_input_is_told_and_nothing_is_done(
+        self, ground: Ground, arguments: tuple[str, ...], told: str, run_here: Callable[..., Ended]
+    ) -> None:
+        done = run_here("drill", *arguments, "--runs", ground.runs, **{STATE_VARIABLE: str(ground.state)})
         assert done.returncode == 2
         assert told in done.stderr
         assert not ground.runs.exists()
 
-    def test_two_at_once_are_refused(self, ground: Ground) -> None:
+    def test_two_at_once_are_refused(self, ground: Ground, run_here: Callable[..., Ended]) -> None:
         with ground.running("drill", "power-loss", until="cut 1"):
-            second = ground.run("drill", "stop")
+            second = run_here("drill", "stop", "--runs", ground.runs, **{STATE_VARIABLE: str(ground.state)})
         assert second.returncode == 2
         assert "another drill is at work (power-loss, pid" in second.stderr
 
@@ -229,8 +206,8 @@ class TestBroken:
 
 
 class TestConfirmed:
-    def test_a_plan_tells_what_would_happen_and_does_nothing(self, ground: Ground) -> None:
-        planned = ground.run("plan", "--all", "--profile", "full")
+    def test_a_plan_tells_what_would_happen_and_does_nothing(self, ground: Ground, run_here: Callable[..., Ended]) -> None:
+        planned = run_here("plan", "--all", "--profile", "full", "--runs", ground.runs, **{STATE_VARIABLE: str(ground.state)})
         assert planned.returncode == 0
         for name in DRILLS:
             assert f"{name}: {DRILLS[name].question}" in planned.stdout

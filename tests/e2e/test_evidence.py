@@ -3,16 +3,13 @@
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-from collections import namedtuple
 
 import nbformat
 import pytest
 
-from runbook.cli import main
 from runbook.cli_evidence import baseline_of
 from runbook.evidence import RunFolder
 from runbook.evidence.records import manifest_sha256
@@ -30,23 +27,9 @@ book.show((Finding("I-4", "It holds", Verdict(os.environ["SEEDED_VERDICT"]), os.
 """
 
 
-Told = namedtuple("Told", ("returncode", "stdout", "stderr"))
-
-
 @pytest.fixture
-def command(capsys, runs):
-    """Give a command in this process, as starting one for each would take longer than all that is tested."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def give(name, *arguments):
-        try:
-            status = main([name, "--runs", str(runs), *map(str, arguments)])
-        except SystemExit as ended:  # of the parser
-            status = ended.code
-        return Told(status, *capsys.readouterr())
-
-    yield give
-    signal.signal(signal.SIGTERM, before)
+def command(run_here, runs):
+    return lambda name, *arguments: run_here(name, "--runs", runs, *arguments)
 
 
 def process(*arguments, runs, prefix=(), environ):

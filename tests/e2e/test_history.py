@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import nbformat
-import pytest
 
 from runbook.drills.catalogue import DRILLS
 from runbook.evidence.archive import Archive
@@ -29,8 +28,7 @@ def runbook(runs, *arguments):
     )
 
 
-@pytest.mark.no_cover
-def test_a_verification_and_its_runs_are_recorded_once_and_shown_by_latest(tmp_path):
+def test_a_verification_and_its_runs_are_recorded_once_and_shown_by_latest(tmp_path, run_here):
     runs = tmp_path / "runs"
     (tmp_path / "books").mkdir()
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
@@ -45,6 +43,6 @@ def test_a_verification_and_its_runs_are_recorded_once_and_shown_by_latest(tmp_p
     assert [entry.content["manifest_sha256"] for entry in entries] == manifests
     assert (runs / "latest" / "acceptance.html").read_bytes() == (verification / "index.html").read_bytes()
     assert f"Fresh, as far as it ran: 1 of {len(DRILLS) + 1} are fresh" in (runs / "latest" / "index.html").read_text(encoding="utf-8")
-    done = runbook(runs, "report", "latest")
+    done = run_here("report", "latest", "--runs", runs)
     assert (done.returncode, done.stdout) == (0, f"page: {verification / 'index.html'}\n")
     assert Archive(runs, {}).entries() == entries  # a page that is rendered again is no run

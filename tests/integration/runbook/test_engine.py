@@ -29,10 +29,10 @@ from runbook.load.bare_loop import bare_loop
 from runbook.load.closed_loop import ClosedLoop
 from runbook.load.engine import offer
 from runbook.load.known_delays import KINDS
-from runbook.load.open_loop import UNSENT
 from runbook.load.placement import Placement, cores
 from runbook.load.plan import Plan
 from runbook.load.recording import LATE, SECOND_NS, SERVICE, Recording
+from runbook.load.side import UNSENT
 from runbook.load.sockets import LOST, UNASKED, LoadError
 from runbook.load.traffic import OPERATIONS, Traffic
 from runbook.targets.base import TargetError
@@ -90,7 +90,6 @@ def test_an_open_loop_of_one_call_a_second_takes_its_whole_time(server: Embedded
     assert (made.count(), made.seconds) == (2, pytest.approx(0.9, abs=0.05))
 
 
-@pytest.mark.no_cover
 def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(server: Embedded) -> None:
     """Half a second of five holds up one call in ten: of all calls, one in a hundred waits for nine tenths of the stall or longer."""
     with stalled(server, 2.0) as stood:
@@ -106,7 +105,6 @@ def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one(server: Embedde
     assert _at(closed, 0.99) < 100
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", KINDS)
 def test_latencies_are_those_that_the_server_made(kind: str) -> None:
     """In each interval they are held against what the server knows, and against calls between them that are answered at once."""

@@ -21,7 +21,7 @@ from runbook.targets import Embedded
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 APART = pytest.mark.skipif(len(cores()) < 2, reason="to spin, the load needs a core of its own")
-pytestmark = [pytest.mark.no_cover, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 Distort = Callable[[Cell], Cell]
 

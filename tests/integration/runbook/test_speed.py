@@ -14,7 +14,6 @@ from runbook.evidence import Verdict
 from runbook.targets import Embedded
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
-pytestmark = pytest.mark.no_cover
 SLOWED = Path(__file__).with_name("slowed_worker.py")
 
 

@@ -20,7 +20,7 @@ from runbook.load.wait_control import WaitControl
 from runbook.targets.port import free_port
 from runbook.tether import tethered
 
-pytestmark = [pytest.mark.no_cover, pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux pins threads")]
+pytestmark = [pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux pins threads")]
 
 DEADLINE_S, LATE_S = 0.1, 0.3
 

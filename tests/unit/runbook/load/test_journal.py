@@ -250,7 +250,6 @@ print(measured.peak_mib - before_mib)
 """
 
 
-@pytest.mark.no_cover
 @pytest.mark.skipif(not peak_mib(), reason="this host does not tell how much memory a process has held")
 def test_the_account_of_a_history_too_long_to_be_held_takes_little_memory() -> None:
     """Held as a tuple these records are over 80 MiB."""
