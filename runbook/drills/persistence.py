@@ -8,11 +8,12 @@ members are added. The notebook and `runbook drill` do the same, by `drill`; `lo
 """
 
 import dataclasses
+import itertools
 import os
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -33,18 +34,36 @@ from runbook.drills.persistence_judging import (
     seeded_control,
 )
 from runbook.evidence import Finding, Verdict
-from runbook.load import History, Ledger, Load, Members, Ping, Register, collector_off
+from runbook.load import History, Ledger, Load, Members, Operation, Ping, Register, collector_off
 from runbook.load.wait_control import Lateness, WaitControl
 from runbook.progress import progress
 from runbook.targets import Contained, Embedded, Target, TargetError
 
 # Beside the ledger: owners who alone write a key and read it back, and callers who add to a set.
-WITNESS_PER_S, WITNESSES = 200, 2
+WITNESS_PER_S, OWNERS, ADDERS = 200, 8, 2
 PROBES_PER_S = 50
 # Load before the first outage, beyond the window in which writes may be lost: a server that keeps nothing loses more than is promised.
 BEYOND_WINDOW_S = 0.6
 WITHOUT_FILE = ("--appendonly", "no", "--save", "")
 CONTROL_WRITES_PER_S, CONTROL_WRITERS = 1000, 4
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedRegisters:
+    """Registers of which every other owner begins with a read.
+
+    An owner whose next operation after a kill is a write overwrites what was lost, and never reads it. So that each kill meets owners who
+    read next, whatever its moment, there are eight of them, and they don't all write at the same time.
+
+    Attributes:
+        registers: the keys.
+    """
+
+    registers: Register
+
+    def operations(self, worker: int) -> Iterator[Operation]:
+        """Yield SET and GET in turn for owners of even numbers, GET and SET for the others."""
+        return itertools.islice(self.registers.operations(worker), worker % 2, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +153,8 @@ def drill(
             collector_off(),
             WaitControl() as control,
             Load(client, ledger, rate_per_s=rate_per_s, workers=writers) as writing,
-            Load(client, registers, rate_per_s=WITNESS_PER_S, workers=WITNESSES) as reading,
-            Load(client, members, rate_per_s=WITNESS_PER_S, workers=WITNESSES) as adding,
+            Load(client, OwnedRegisters(registers), rate_per_s=WITNESS_PER_S, workers=OWNERS) as reading,
+            Load(client, members, rate_per_s=WITNESS_PER_S, workers=ADDERS) as adding,
             Load(prober, Ping(), rate_per_s=PROBES_PER_S, workers=1) as probing,
         ):
             for number, wait_s in enumerate(waits_s, 1):
@@ -217,7 +236,7 @@ def _read_back(client: redis.Redis, ledger: Ledger, registers: Register, members
     """Return the items of the list and of the set, and remove all keys."""
     appended = [_text(value) for value in client.lrange(ledger.key, 0, -1)]
     added = [_text(value) for value in client.smembers(members.key)]
-    client.unlink(ledger.key, members.key, *(registers.key(worker) for worker in range(WITNESSES)))
+    client.unlink(ledger.key, members.key, *(registers.key(worker) for worker in range(OWNERS)))
     return appended, added
 
 

@@ -1,6 +1,7 @@
 """The persistence drill's judgement of histories written by hand: each verdict of each of its three findings."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -10,7 +11,7 @@ from runbook.drills.faults import Outage
 from runbook.drills.persistence_faults import FAULTS
 from runbook.drills.persistence_judging import judge_grace, judge_ledger, judge_writers, recoveries_s
 from runbook.evidence import Finding, Verdict
-from runbook.load import History, Outcome, Record
+from runbook.load import History, Outcome, Record, Register
 from runbook.load.wait_control import Lateness
 from tests.unit.runbook.drills.control import late
 
@@ -449,3 +450,19 @@ def test_the_moments_of_the_outages_come_from_the_seed(seed: int | None, first_s
     assert waits_s[0] == pytest.approx(first_s, abs=0.001)
     assert waits_s == persistence._waits_s(3.0, 3, seed)
     assert all(0 <= wait_s < 1 for wait_s in waits_s[1:])
+
+
+def test_some_owners_of_registers_read_next_whenever_the_server_ends() -> None:
+    """Who writes next overwrites what was lost, and never reads it."""
+    gap_ms = 1000 / persistence.WITNESS_PER_S
+    period_ms = gap_ms * persistence.OWNERS
+    workload = persistence.OwnedRegisters(Register("register:"))
+    owners = range(persistence.OWNERS)
+    issued = sorted(
+        (worker * gap_ms + number * period_ms, worker, operation.name)
+        for worker in owners
+        for number, operation in enumerate(itertools.islice(workload.operations(worker), 6))
+    )
+    for moment_ms in range(round(2 * period_ms), round(4 * period_ms)):
+        following = [next(name for at_ms, who, name in issued if who == worker and at_ms > moment_ms) for worker in owners]
+        assert following.count("GET") >= 3, moment_ms
