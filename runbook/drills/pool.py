@@ -46,7 +46,10 @@ def _block(client: redis.Redis, key: str) -> None:
 
 
 def _blocked(watcher: redis.Redis) -> int:
-    return int(watcher.info("clients")["blocked_clients"])
+    try:
+        return int(watcher.info("clients")["blocked_clients"])
+    except KeyError:
+        raise redis.InvalidResponse("INFO does not tell how many clients are blocked; is this a Redis?") from None
 
 
 def _await_blocked(watcher: redis.Redis, wanted: int) -> int:

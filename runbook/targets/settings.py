@@ -36,6 +36,8 @@ def settings_of(client: redis.Redis) -> dict[str, str]:
     try:
         for name in SETTINGS:
             found |= {str(key): str(value) for key, value in client.config_get(name).items()}
+    except (AttributeError, TypeError) as error:  # redis-py takes any reply for what a Redis sends
+        raise redis.InvalidResponse(f"the reply to CONFIG GET has a form that no Redis gives it ({error}); is this a Redis?") from error
     except redis.ResponseError:
         found |= {name: str(info[field]) for name, field in _INFO.items() if field in info}
         if "appendonly" in found:
