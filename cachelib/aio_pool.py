@@ -16,7 +16,7 @@ from cachelib.config import Config
 from cachelib.connection import common_options, forget_unsent
 from cachelib.errors import PoolExhausted
 from cachelib.events import Journal
-from cachelib.handshake import check_answer, greeting
+from cachelib.handshake import check_answer, greeting, tls_context
 from cachelib.multiplexer import Multiplexer
 from cachelib.stats import PoolStats, events_counted
 from cachelib.wire import pack
@@ -99,6 +99,9 @@ class AsyncConnection(Connection):
 
 class AsyncSSLConnection(AsyncConnection, SSLConnection):
     """A TLS connection."""
+
+    def _connection_arguments(self) -> Any:
+        return {**super(SSLConnection, self)._connection_arguments(), "ssl": tls_context(self.config)}
 
 
 async def _introduce(connection: AsyncConnection) -> None:

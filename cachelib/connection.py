@@ -16,7 +16,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from cachelib.call import Call, current_call
 from cachelib.config import Config
-from cachelib.handshake import check_answer, greeting, untrusted
+from cachelib.handshake import check_answer, greeting, tls_context, untrusted
 from cachelib.wire import pack
 
 # The socket's time-out is changed only where it would end a call later than this, in seconds: changing it is a system call.
@@ -27,7 +27,7 @@ _SENDS, _RECEIVES = 0, 1
 
 def common_options(config: Config) -> dict[str, Any]:
     """Return what redis-py's pools are told alike for threads and for asyncio; `_introduce` logs in, so they hold no password."""
-    options = {
+    return {
         "config": config,
         "host": config.host,
         "port": config.port,
@@ -36,10 +36,6 @@ def common_options(config: Config) -> dict[str, Any]:
         "driver_info": None,
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
-    if config.tls:
-        files = {"ssl_ca_certs": config.tls_ca_file, "ssl_certfile": config.tls_cert_file, "ssl_keyfile": config.tls_key_file}
-        options |= {name: str(path) for name, path in files.items() if path}
-    return options
 
 
 def forget_unsent(connected: Any) -> None:
@@ -280,9 +276,10 @@ class BoundedSSLConnection(BoundedConnection, SSLConnection):
         super().transmit_together(packed, calls)
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
+        context = tls_context(self.config)  # which takes so long that what is left has to be looked up after it
         sock.settimeout(self.socket_connect_timeout)
         try:
-            return super()._wrap_socket_with_ssl(sock)
+            return context.wrap_socket(sock, server_hostname=self.config.host)
         except ssl.SSLCertVerificationError as error:
             raise untrusted(self.config, error) from error
 

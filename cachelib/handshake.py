@@ -21,6 +21,14 @@ def greeting(config: Config) -> tuple[tuple[str, ...], ...]:
     return (hello, *select, ("PING",))
 
 
+def tls_context(config: Config) -> ssl.SSLContext:
+    """Read the certificates to trust and to show; those of the system are trusted only where the configuration names no others."""
+    context = ssl.create_default_context(cafile=str(config.tls_ca_file) if config.tls_ca_file else None)
+    if config.tls_cert_file and config.tls_key_file:
+        context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
+    return context
+
+
 def untrusted(config: Config, error: ssl.SSLCertVerificationError) -> Refused:
     """Say that a server's certificate is not accepted, which another attempt would not change."""
     return Refused(f"the certificate of {config.endpoint} is not trusted: {error.verify_message}. Check REDIS_TLS_CA_FILE and REDIS_HOST.")

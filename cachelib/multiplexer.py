@@ -14,7 +14,7 @@ from cachelib.call import Call, Closed
 from cachelib.config import Config
 from cachelib.errors import Refused, Unavailable
 from cachelib.events import Event, Journal
-from cachelib.handshake import check_answer, greeting, untrusted
+from cachelib.handshake import check_answer, greeting, tls_context, untrusted
 from cachelib.line import MOST_IN_FLIGHT, Line
 from cachelib.outage import Demotions, Outage
 from cachelib.wire import pack
@@ -240,7 +240,7 @@ class Multiplexer:
         )
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                await loop.create_connection(lambda: line, config.host, config.port, ssl=_tls_context(config))
+                await loop.create_connection(lambda: line, config.host, config.port, ssl=tls_context(config) if config.tls else None)
                 commands = greeting(config)
                 calls = [Call(config, self._journal, ()) for _ in commands]
                 sent = [line.send(call, pack(command), False) for call, command in zip(calls, commands, strict=True)]
@@ -288,12 +288,3 @@ class Multiplexer:
     def _tell(self, event: Event | None) -> None:
         if event is not None:
             self._journal.tell(event)
-
-
-def _tls_context(config: Config) -> ssl.SSLContext | None:
-    if not config.tls:
-        return None
-    context = ssl.create_default_context(cafile=str(config.tls_ca_file) if config.tls_ca_file else None)
-    if config.tls_cert_file and config.tls_key_file:
-        context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
-    return context

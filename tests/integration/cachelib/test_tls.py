@@ -11,6 +11,7 @@ from runbook.targets.base import TargetError
 from runbook.targets.embedded import Embedded
 from runbook.targets.port import free_port
 from tests.integration.cachelib.background import Task, results
+from tests.integration.conftest import make_certificate
 from tests.timing import end_of
 
 pytestmark = pytest.mark.timeout(60)
@@ -26,6 +27,12 @@ def tls_server(certificate: tuple[Path, Path], start_server: Any) -> tuple[Embed
     except TargetError:
         pytest.skip("this server was built without TLS")
     return server, port
+
+
+@pytest.fixture(scope="session")
+def other_certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another self-signed certificate."""
+    return make_certificate(tmp_path_factory.mktemp("other-tls"))[0]
 
 
 def test_tls_connection_is_as_good_as_any(
@@ -55,6 +62,25 @@ def test_server_whose_certificate_is_not_trusted_is_not_used(tls_server: tuple[E
         assert end.kind is Refused
         assert re.search(r"is not trusted: self-signed certificate\. Check REDIS_TLS_CA_FILE", str(end.outcome))
         assert end.took_s < 15.0  # at once, not at the deadline
+
+
+@pytest.mark.parametrize(
+    "use", [lambda client: client.ping(), lambda client: client.pipeline().get("k").execute()], ids=["GET", "pipeline"]
+)
+def test_authorities_of_the_system_are_not_trusted_where_others_are_named(
+    use: Any,
+    tls_server: tuple[Embedded, int],
+    certificate: tuple[Path, Path],
+    other_certificate: Path,
+    open_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server's certificate is among those of the system, and not among those that the configuration names."""
+    server, port = tls_server
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    use(open_client(server, port=port, tls=True))
+    with pytest.raises(Refused, match="is not trusted"):
+        use(open_client(server, port=port, tls=True, tls_ca_file=other_certificate))
 
 
 def test_tls_handshake_ends_at_the_deadline(server: Embedded, certificate: tuple[Path, Path], open_client: Any, paused: Any) -> None:

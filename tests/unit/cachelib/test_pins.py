@@ -8,6 +8,7 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline as AsyncPipeline
 from redis.asyncio.client import PubSub as AsyncPubSub
 from redis.asyncio.connection import ConnectionPool as AsyncConnectionPool
+from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE, Pipeline, PubSub
 from redis.connection import Connection, ConnectionPool, DefaultParser, HiredisRespSerializer, SSLConnection
 
@@ -19,6 +20,7 @@ USED = [
     (Connection(), "_parser", "to read a reply as an object, errors included"),
     (Connection(), "_socket_connect_timeout", "to bound an attempt by the deadline of the call"),
     (SSLConnection, "_wrap_socket_with_ssl", "to bound the handshake, and to say that a certificate is not trusted"),
+    (AsyncSSLConnection, "_connection_arguments", "to trust no authority that the configuration does not name"),
     (Connection, "connect_check_health", "which calls our greeting, and the connect callbacks after it"),
     (Connection, "mark_for_reconnect", "to give a connection up once the batch under way is read"),
     (ConnectionPool(), "_available_connections", "to keep the books where `disconnect` and `close` look for them"),
