@@ -224,14 +224,14 @@ def test_no_more_bytes_travel_together_than_a_write_should_have(server: Embedded
 
 @pytest.mark.parametrize("threads", [300, pytest.param(1_000, marks=pytest.mark.nightly)])
 def test_many_threads_on_ten_connections_do_not_starve(threads: int, own_server: Embedded, connect_to: Any, eventually: Any) -> None:
-    """Waits are counted in calls that are served meanwhile, so that no stall of the host shows."""
+    """Waits are counted in calls that are served meanwhile; a starving thread waits for nearly all of them."""
     client = connect_to(own_server, pool_size=10, deadline_s=60.0)
     direct = redis.Redis(port=own_server.config.port)
     held = [client.connection_pool.get_connection() for _ in range(10)]
     served = [0]
 
     def count() -> None:
-        for _ in range(10):
+        for _ in range(30):
             before = len(served)
             number = client.incr("n")
             served.append(number)
@@ -248,8 +248,9 @@ def test_many_threads_on_ten_connections_do_not_starve(threads: int, own_server:
     assert results(tasks) == [None] * threads
     direct.close()
     assert max(seen) <= 10
-    assert sorted(served) == list(range(10 * threads + 1))
-    assert max(waits) <= 3 * threads, max(waits)  # each waits for one round of all others
+    assert sorted(served) == list(range(30 * threads + 1))
+    # Each waits for one round of all others, and for those who have their reply already and have not said so.
+    assert max(waits) <= 15 * threads, max(waits)
 
 
 def test_caller_that_is_served_and_asks_again_does_not_overtake(server: Embedded, connect_to: Any) -> None:
