@@ -168,7 +168,8 @@ def criteria_text(verified: RunFolder) -> str:
     for criterion in result["criteria"]:
         if criterion["verdict"]:
             lines.append(f"{criterion['id']:5s} {criterion['verdict']:13s} {criterion['text']}")
-            reasons = dict.fromkeys(finding["reason"] for finding in criterion["findings"] if finding["reason"] and not is_known(finding))
+            against = [each for each in criterion["findings"] if each["verdict"] != Verdict.PASS and not is_known(each)]
+            reasons = dict.fromkeys(each["reason"] for each in against if each["reason"])
             lines += [f"{'':19s} {reason}" for reason in reasons]
     for run in result["runs"]:
         if run["broken"]:
