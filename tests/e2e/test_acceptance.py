@@ -41,8 +41,9 @@ def test_the_exit_status_and_the_terminal_say_so(verified):
 def test_the_first_sentence_of_the_page_says_so(verified):
     _, runs = verified
     page = (runs / "latest" / "acceptance.html").read_text(encoding="utf-8")
-    assert '<p class="sentence FAIL">Not accepted: <a href="#AC-2">AC-2</a> fails.' in page
-    assert "<title>Redis runbook: Not accepted</title>" in page
+    assert '<p class="sentence failed">' in page
+    assert 'Not accepted: <a href="#AC-2">AC-2</a> fails.' in page
+    assert "<title>Redis runbook: failed</title>" in page
 
 
 def test_junit_has_one_failure_and_names_it(verified):
