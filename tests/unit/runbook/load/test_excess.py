@@ -44,16 +44,17 @@ def test_too_few_blocks_tell_nothing(blocks: int, told: bool) -> None:
     assert (excess_over(offered(*[0.2] * blocks * A_BLOCK).recording, 1.0) is not None) is told
 
 
-def test_the_interval_covers_what_is_true_as_often_as_it_says() -> None:
-    """Of forty noisy hosts with a server that is slow in 3 % of its calls by itself, where the host is not slow anyway."""
+@pytest.mark.parametrize(("hosts", "fewest"), [(10, 9), pytest.param(40, 38, marks=pytest.mark.nightly)])
+def test_the_interval_covers_what_is_true_as_often_as_it_says(hosts: int, fewest: int) -> None:
+    """On noisy hosts with a server that is slow in 3 % of its calls by itself, where the host is not slow anyway."""
     covered = 0
-    for seed in range(40):
+    for seed in range(hosts):
         server, host = _noisy(4000, seed, 0.03)
         truth = sum(ours > 1.0 >= theirs for ours, theirs in zip(server, host, strict=True)) / len(host)
         found = excess_over(offered(*server, control_ms=host).recording, 1.0)
         assert found is not None
         covered += found.low <= truth <= found.high
-    assert covered >= 38
+    assert covered >= fewest
 
 
 def test_several_looks_widen_the_interval() -> None:

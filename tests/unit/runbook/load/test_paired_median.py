@@ -26,15 +26,16 @@ def test_stalls_in_a_quarter_of_the_pairs_move_neither_median_nor_interval_far()
     assert 1.8 < found.low < found.median < found.high < 2.2
 
 
+@pytest.mark.parametrize(("series", "most"), [(25, 2), pytest.param(80, 5, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("spread", [lambda choice: choice.gauss(0, 0.2), lambda choice: choice.paretovariate(1) * choice.choice((-1, 1))])
 def test_a_median_that_lies_on_the_limit_is_wrongly_decided_in_about_one_of_a_hundred_series(
-    spread: "object", monkeypatch: pytest.MonkeyPatch
+    spread: "object", series: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Taken over all looks; each decision is wrong there, and 1 % of them are allowed."""
+    """Over all looks. Each decision is wrong there and 1 % are allowed; more than `most` happen by chance twice in a thousand times."""
     monkeypatch.setattr(module, "_RESAMPLES", 1200)
-    choice, wrong, series = random.Random(2), 0, 80
+    choice, wrong = random.Random(2), 0
     for _ in range(series):
         values = [spread(choice) for _ in range(LOOKS[-1])]  # type: ignore[operator]
         found = [paired_median(values[:look]) for look in LOOKS]
         wrong += any(each.low > 0 or each.high < 0 for each in found)
-    assert wrong <= 5  # more than 5 of 80 happen by chance once in a thousand times
+    assert wrong <= most

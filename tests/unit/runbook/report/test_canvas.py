@@ -58,7 +58,7 @@ class TestCurve:
 
 
 class TestLabelEnds:
-    @settings(max_examples=20)
+    @settings(max_examples=8)  # a picture each
     @given(ENDS_MS)
     def test_labels_lie_apart_within_the_picture_and_in_the_order_of_their_lines(self, ends_ms: list[float]) -> None:
         figure, axes = canvas("t", "x", "y")
