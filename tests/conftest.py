@@ -28,7 +28,10 @@ settings.load_profile("steady")
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Leave the processes that a test starts out of the coverage measurement, which slows them, unless it is marked `covers_processes`."""
+    """Leave the processes that a test starts out of the coverage measurement, which slows them, unless it is marked `covers_processes`.
+
+    The mark `no_cover` of pytest-cov leaves out the test's own process: for loops that are long, and for what is timed.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if not item.get_closest_marker("covers_processes"):
             for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):

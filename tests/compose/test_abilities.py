@@ -220,6 +220,7 @@ def test_a_named_projects_volume_outlives_the_run_that_did_not_make_it(open_comp
         docker.run("volume", "rm", volume)
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.nightly)])
 def test_recreations_under_load_lose_no_acknowledged_write(times: int, own_compose: Compose) -> None:

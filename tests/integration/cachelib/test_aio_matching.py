@@ -184,6 +184,7 @@ class MatchingMachine(RuleBasedStateMachine):
         return self.runner.get_loop().create_task(doing)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("examples", [25, pytest.param(300, marks=[pytest.mark.nightly, pytest.mark.timeout(300)])])
 def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(
     examples: int, server: Embedded, proxy: Proxy, direct: Any
@@ -196,6 +197,7 @@ def test_every_reply_is_that_of_its_own_call_and_every_write_is_applied_as_told(
     machine.TestCase().runTest()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("turns_each", [10, pytest.param(100, marks=pytest.mark.nightly)])
 def test_hundreds_of_tasks_get_their_own_replies_while_connections_end_again_and_again(
     turns_each: int, server: Embedded, proxy: Proxy, direct: Any

@@ -171,6 +171,7 @@ def test_ten_thousand_callers_at_once_are_served(server: Embedded) -> None:
     run(main)
 
 
+@pytest.mark.no_cover  # the load would not be what it is meant to be
 @pytest.mark.skipif(not STATM.exists(), reason="the kernel tells a process's memory in another way")
 @pytest.mark.parametrize(("asking", "rounds", "deadline_s"), [(1000, 6, 0.3), pytest.param(3000, 12, 0.5, marks=pytest.mark.nightly)])
 def test_memory_does_not_grow_while_a_stalled_server_is_asked_for_ever(

@@ -59,6 +59,7 @@ def test_ranks_are_those_of_a_sequence() -> None:
 
 @FEW
 @given(MANY, MANY)
+@pytest.mark.no_cover
 def test_a_merge_loses_nothing(first: list[int], second: list[int]) -> None:
     merged = _of(first)
     assert len(merged) == len(first)

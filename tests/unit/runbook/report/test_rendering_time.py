@@ -21,6 +21,7 @@ EVIDENCE: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("make", EVIDENCE.values(), ids=EVIDENCE)
 def test_it_takes_under_three_seconds_fits_into_an_email_and_is_the_same_each_time(make: Callable[[Path], Path], tmp_path: Path) -> None:
     folder = make(tmp_path)
