@@ -310,9 +310,7 @@ def test_verify_sums_up_every_criterion_and_points_to_its_page(runs, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"page: {run_folder(runs, 'verify') / 'index.html'}" in done.stdout
     assert f"scorecard: {runs / 'latest' / 'index.html'}" in done.stdout
-    assert re.search(
-        r"^9 of 15 criteria that need no container pass\. ", done.stdout, re.M
-    )
+    assert re.search(r"^9 of 15 criteria that need no container pass\. ", done.stdout, re.M)
     assert "`runbook verify --target compose` proves the other 6: AC-1, AC-3, AC-4, I-1, I-2, D-2. " in done.stdout
     result = read_result(run_folder(runs, "verify"))
     verdicts = {criterion["id"]: criterion["verdict"] for criterion in result["criteria"]}
