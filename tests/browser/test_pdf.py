@@ -45,7 +45,7 @@ def test_its_first_page_holds_the_sentence_and_the_rest_the_stories_without_code
     sentence = re.findall(r'(?s)<p class="sentence[^>]*>(.*?)</p>', content("verification").decode())[0]
     assert _words(sentence) in _words(_told("pdftotext", "-l", 1, pdf, "-"))
     text = _told("pdftotext", pdf, "-")
-    assert _words("Kill Redis under load, and account for every write") in _words(text)
+    assert _words("Stop and kill Redis under load, and account for every write") in _words(text)
     assert "import runbook" not in text
     assert "Skip to content" not in text
 

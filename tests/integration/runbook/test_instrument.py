@@ -21,7 +21,7 @@ from runbook.targets import Embedded
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 APART = pytest.mark.skipif(len(cores()) < 2, reason="to spin, the load needs a core of its own")
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.measures, pytest.mark.nightly]
 
 Distort = Callable[[Cell], Cell]
 
@@ -68,7 +68,7 @@ def without_slow_calls(cell: Cell) -> Cell:
 @pytest.fixture
 def wrong(server: Embedded) -> Callable[[Distort], Stage]:
     placement = Placement(cores()[0], (cores()[-1],)) if len(cores()) > 1 else Placement()
-    return lambda distort: WrongEngine(server.config, Traffic("bench:", {"PING": 1}), placement, server.pid, distort)
+    return lambda distort: WrongEngine(server.config, Traffic("bench:", {"PING": 1}), placement, server.pid, distort=distort)
 
 
 @pytest.fixture
