@@ -86,6 +86,32 @@ class HostStalls:
             self._stalled_s, self._woken_s = self._stalled_s + self._late_s(now_s), now_s
 
 
+class Stopwatch:
+    """Measure time since it was started, as a context manager; `own_s` is that time without the stalls of the host."""
+
+    def __init__(self) -> None:
+        self._stalls = HostStalls()
+
+    def __enter__(self) -> "Stopwatch":
+        self._stalls.__enter__()
+        self.restart()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stalls.__exit__(*error)
+
+    def restart(self) -> None:
+        self._began_s, self._stalled_s = time.monotonic(), self._stalls.until_now_s()
+
+    @property
+    def passed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    @property
+    def own_s(self) -> float:
+        return self.passed_s - (self._stalls.until_now_s() - self._stalled_s)
+
+
 def end_of(call: Callable[[], Any]) -> End:
     """Make a call beside the control, and return how it ended."""
     with HostStalls() as stalls:
