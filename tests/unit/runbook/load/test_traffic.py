@@ -9,12 +9,17 @@ import pytest
 from runbook.load.replies import reply_end
 from runbook.load.traffic import LARGEST_BYTES, MOST_ENCODED_BYTES, OPERATIONS, Request, Traffic, encode
 
-FEWER = 20_000
+FEWER, FEW = 20_000, 1_000
 
 
 @pytest.fixture(autouse=True)
-def fewer_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choices show in a third of the requests as well."""
+def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runbook.load.traffic.MOST_REQUESTS", FEW)
+
+
+@pytest.fixture
+def fewer_requests(few_requests: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frequencies of choices show in a third of the requests as well."""
     monkeypatch.setattr("runbook.load.traffic.MOST_REQUESTS", FEWER)
 
 
@@ -76,12 +81,14 @@ def test_the_same_seed_makes_the_same_requests_and_each_stream_its_own() -> None
     assert traffic.requests(0) != Traffic("k:", sizes_bytes={10: 1, 20: 1}, seed=2).requests(0)
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_operations_come_as_often_as_they_weigh() -> None:
     found = Counter(request.operation for request in Traffic("k:", {"GET": 9, "SET": 1, "PING": 0}).requests())
     assert found["GET"] / found["SET"] == pytest.approx(9, rel=0.05)
     assert found["PING"] == 0
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_sizes_come_as_often_as_they_weigh_and_a_key_keeps_its_own() -> None:
     sizes: dict[bytes, set[int]] = {}
     for request in Traffic("k:", {"SET": 1}, {10: 3, 20: 1, 30: 0}).requests():
@@ -94,6 +101,7 @@ def test_sizes_come_as_often_as_they_weigh_and_a_key_keeps_its_own() -> None:
     assert found[10] + found[20] == 1000
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_get_expects_the_length_that_set_wrote() -> None:
     traffic = Traffic("k:", {"GET": 1, "SET": 1}, {10: 1, 20: 1})
     written, expected = {}, {}
@@ -106,6 +114,7 @@ def test_get_expects_the_length_that_set_wrote() -> None:
     assert written == expected
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_uniform_keys_come_equally_often() -> None:
     found = _keys(Traffic("k:", {"GET": 1}, keys=10).requests())
     assert len(found) == 10
@@ -117,6 +126,7 @@ def test_sequential_keys_come_in_turn() -> None:
     assert [_words(request.wire)[1] for request in requests[:4]] == [b"k:string:0", b"k:string:1", b"k:string:2", b"k:string:0"]
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_the_nth_key_of_a_zipfian_choice_comes_n_times_as_rarely() -> None:
     ranked = [count for _, count in _keys(Traffic("k:", {"GET": 1}, keys=1000, distribution="zipfian").requests()).most_common()]
     total = sum(1 / rank**0.99 for rank in range(1, 1001))
@@ -124,6 +134,7 @@ def test_the_nth_key_of_a_zipfian_choice_comes_n_times_as_rarely() -> None:
     assert statistics.fmean(ranked[9:11]) / ranked[0] == pytest.approx(10**-0.99, rel=0.15)
 
 
+@pytest.mark.usefixtures("fewer_requests")
 def test_processes_agree_on_the_key_that_is_wanted_most() -> None:
     traffic = Traffic("k:", {"GET": 1}, keys=1000, distribution="zipfian")
     assert _keys(traffic.requests(0)).most_common(1)[0][0] == _keys(traffic.requests(1)).most_common(1)[0][0]
