@@ -6,16 +6,12 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from tests.timing import OVERSHOOT_S, end_of
 
 
-@pytest.mark.parametrize("late_s", [0.15, 0.4])
-def test_call_that_is_late_by_itself_is_found_late(late_s: float) -> None:
-    """The known-bad: it sleeps past its deadline."""
-    end = end_of(lambda: time.sleep(0.1 + late_s))
-    assert not end.is_at(0.1)
+def test_call_that_is_late_by_itself_is_found_late() -> None:
+    """The known-bad: it sleeps past its deadline, for longer than a host at its limits would excuse."""
+    assert not end_of(lambda: time.sleep(1.1)).is_by(0.1)
 
 
 def test_call_that_ends_early_is_not_at_its_deadline() -> None:
