@@ -36,9 +36,6 @@ def parse(callbacks: Mapping[Any, Any], name: str, reply: Any, options: dict[str
         name: of the command, in upper case.
         reply: as the server gave it.
         options: which the method passed to `execute_command`.
-
-    Raises:
-        redis.InvalidResponse: the reply has another form than one to this command has.
     """
     if isinstance(reply, Exception):
         if EMPTY_RESPONSE in options and isinstance(reply, redis.ResponseError):
@@ -49,8 +46,4 @@ def parse(callbacks: Mapping[Any, Any], name: str, reply: Any, options: dict[str
         return reply
     if options:
         options = {key: value for key, value in options.items() if key not in (NEVER_DECODE, EMPTY_RESPONSE, "keys")}
-    try:
-        return callback(reply, **options)
-    except (AttributeError, TypeError) as error:  # redis-py takes replies for what a Redis sends
-        shown = repr(reply)[:100]
-        raise redis.InvalidResponse(f"the reply to {name} has a form that no Redis gives it: {shown}; is this a Redis?") from error
+    return callback(reply, **options)

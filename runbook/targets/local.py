@@ -24,7 +24,8 @@ def pid_on_this_host(client: redis.Redis, config: Config) -> int | None:
     """
     if not _is_own_address(config.host):
         return None
-    with contextlib.suppress(redis.RedisError, OSError, ValueError, KeyError):
+    # AttributeError and TypeError: redis-py takes what anybody answers to INFO for that of a Redis.
+    with contextlib.suppress(redis.RedisError, OSError, ValueError, KeyError, AttributeError, TypeError):
         pid = int(client.info("server")["process_id"])
         sockets = {f"socket:[{inode}]" for inode in _listening_inodes(config.port)}
         if any(os.readlink(file) in sockets for file in Path(f"/proc/{pid}/fd").iterdir()):
