@@ -1,5 +1,6 @@
 """Turns Ctrl-C, and a CI's SIGTERM, into an event, for whoever has something to end, to heal or to write down first."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -24,7 +25,9 @@ def stoppable(patience: str) -> Iterator[threading.Event]:
     def heed(number: int, frame: object) -> None:
         if stop.is_set():
             os.write(2, f"runbook: {patience}\n".encode())  # not print, which may be what was interrupted
-        stop.set()
+        # In a thread, because what was interrupted may hold the lock of the event: its `wait`, or this handler itself. A `threading.Thread`
+        # would take locks in turn.
+        _thread.start_new_thread(stop.set, ())
 
     before = {number: signal.signal(number, heed) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
