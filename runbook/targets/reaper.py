@@ -16,12 +16,15 @@ LABEL = "redis-runbook.project"
 DONE = b"done"
 # The engine may still make what its client had asked for before it died.
 SETTLE_S = 1.0
+ATTEMPTS = 5
 # An engine that is away for longer would start them again by their policy when it comes back.
 MOST_ROUNDS = 600
 
 
 def remove(project: str, keep: tuple[str, ...] = (), environ: Mapping[str, str] | None = None) -> list[str]:
-    """Remove all containers, networks and volumes that bear the project's label, and return what is left of them.
+    """Remove all containers, networks and volumes that bear the project's label, and return what is left of them after several attempts.
+
+    The engine may refuse to remove a container while its policy starts it again.
 
     Args:
         project: value of the label.
@@ -31,11 +34,16 @@ def remove(project: str, keep: tuple[str, ...] = (), environ: Mapping[str, str] 
     Raises:
         subprocess.CalledProcessError: the engine does not tell what there is.
     """
-    for kind, options in (("container", ("--force", "--volumes")), ("network", ()), ("volume", ("--force",))):
-        if labelled := _labelled(kind, project, keep, environ):
-            command = ["docker", kind, "rm", *options, *labelled]
-            subprocess.run(command, env=environ, capture_output=True, check=False, start_new_session=True)
-    return [name for kind in ("container", "network", "volume") for name in _labelled(kind, project, keep, environ)]
+    for attempt in range(ATTEMPTS):
+        time.sleep(SETTLE_S if attempt else 0.0)
+        for kind, options in (("container", ("--force", "--volumes")), ("network", ()), ("volume", ("--force",))):
+            if labelled := _labelled(kind, project, keep, environ):
+                command = ["docker", kind, "rm", *options, *labelled]
+                subprocess.run(command, env=environ, capture_output=True, check=False, start_new_session=True)
+        left = [name for kind in ("container", "network", "volume") for name in _labelled(kind, project, keep, environ)]
+        if not left:
+            break
+    return left
 
 
 def _labelled(kind: str, project: str, keep: tuple[str, ...], environ: Mapping[str, str] | None = None) -> list[str]:
