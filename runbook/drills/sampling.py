@@ -7,6 +7,7 @@ from runbook.evidence import Finding, Measurement, Verdict
 from runbook.load.excess import Excess
 from runbook.load.offered import Offered
 from runbook.load.recording import together
+from runbook.progress import progress
 
 THRESHOLD_MS = 1.0
 # The share of calls that may take longer: a limit on the 99th percentile.
@@ -27,7 +28,8 @@ def sampled(offer: Callable[[float], Offered], judge_all: Callable[[Offered], Se
         LoadError: it could not be offered.
     """
     made: list[Offered] = []
-    for before, share in zip((0.0, *LOOKS), LOOKS, strict=False):
+    for number, (before, share) in enumerate(zip((0.0, *LOOKS), LOOKS, strict=False), 1):
+        progress(f"sample {number} of at most {len(LOOKS)}, {longest_s * (share - before):g} s")
         made.append(offer(longest_s * (share - before)))
         merged = dataclasses.replace(made[0], recording=together(each.recording for each in made))
         verdicts = [finding.verdict for finding in judge_all(merged)]

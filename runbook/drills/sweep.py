@@ -22,6 +22,7 @@ from runbook.load.quantile import estimate
 from runbook.load.recording import LATE, SECOND_NS
 from runbook.load.sockets import LoadError
 from runbook.load.traffic import Traffic
+from runbook.progress import progress
 from runbook.targets import Target
 
 # Rates grow by this factor until one does not keep the limit; the bisection ends where the two sides are this close: on one shared
@@ -243,6 +244,7 @@ def _offer(stage: Stage, rate_per_s: float, seconds: float, processes: int) -> O
 
 
 def _step(stage: Stage, rate_per_s: float, step_s: float, processes: int) -> Step:
+    progress(f"{rate_per_s:,.0f} calls a second")
     duration_s, before_s = max(step_s, FEWEST_CALLS / rate_per_s), stage.server_cpu_s()
     made = _offer(stage, rate_per_s, duration_s, processes)
     used_s = stage.server_cpu_s()
