@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from cachelib import Client, connect, deadline
 from runbook.targets.embedded import STORY_FLAGS, Embedded
@@ -30,8 +30,11 @@ settings.load_profile("steady")
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Leave the processes that a test starts out of the coverage measurement, which slows them, unless it is marked `covers_processes`.
 
-    The mark `no_cover` of pytest-cov leaves out the test's own process: for loops that are long, and for what is timed.
+    The mark `no_cover` of pytest-cov leaves out the test's own process: for loops that are long, and for what is timed. Tests of properties
+    are such loops.
     """
+    if is_hypothesis_test(getattr(item, "obj", None)):
+        item.add_marker("no_cover")
     with pytest.MonkeyPatch.context() as patch:
         if not item.get_closest_marker("covers_processes"):
             for name in ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"):

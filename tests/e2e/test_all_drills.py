@@ -22,6 +22,7 @@ OF_NOTEBOOKS = {"stop", "kill", "power-loss", "restore-time", "aof-damage"}
 OTHERS = tuple(name for name in DRILLS if name not in OF_NOTEBOOKS)
 
 
+@pytest.mark.covers_processes
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("names", [OTHERS, pytest.param(tuple(DRILLS), marks=pytest.mark.nightly)], ids=["others", "all"])
 def test_drills_hold_with_their_controls_and_leave_nothing_behind(ground: Ground, names: tuple[str, ...]) -> None:
