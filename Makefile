@@ -10,9 +10,9 @@ export JUPYTER_PREFER_ENV_PATH = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # A file of tests runs in one worker. Files start in this order, so that the longest do not start last.
-TESTS := tests/e2e tests/compose tests/integration tests/browser tests/unit tests/notebooks
+TESTS := tests/e2e/test_all_drills.py tests/e2e tests/compose tests/integration tests/browser tests/unit tests/notebooks
 PYTEST := $(BIN)/python -m pytest -q
-SHARED := -n 3 --dist loadfile --no-loadscope-reorder
+SHARED := -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: verify check test nightly lint format lab refresh pins clean help
 

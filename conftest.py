@@ -1,7 +1,8 @@
 """Options and markers of all tests.
 
 Leaves out what needs a Docker engine where none answers, and says so in one line; where there has to be one, that is an error.
-Leaves out the tests marked `nightly` unless `--nightly` is given. Marks the notebooks that measure, which run alone.
+Leaves out the tests marked `nightly` unless `--nightly` is given. Marks the notebooks that measure, which run alone, and those that no
+verification runs, which are nightly.
 """
 
 import functools
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook.notebooks import FOLDER, read_notebook
+from runbook.notebooks import FOLDER, NO_PROFILE, read_notebook
 from runbook.targets import TargetError
 from runbook.targets.docker import Docker
 
@@ -39,8 +40,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.suffix == ".ipynb" and read_notebook(item.path).pace == "measures":
-            item.add_marker("measures")
+        if item.path.suffix == ".ipynb":
+            notebook = read_notebook(item.path)
+            if notebook.pace == "measures":
+                item.add_marker("measures")
+            if notebook.profile == NO_PROFILE:
+                item.add_marker("nightly")
     if config.getoption("nightly"):
         return
     if deselected := [item for item in items if item.get_closest_marker("nightly")]:

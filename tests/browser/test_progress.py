@@ -112,6 +112,7 @@ def test_nbval_does_not_see_it(notebook: Path) -> None:
     assert notebook.read_bytes() == before
 
 
+@pytest.mark.nightly  # the same message as for nbval
 def test_plain_papermill_keeps_no_text_of_it(notebook: Path) -> None:
     output = notebook.parent / "out.ipynb"
     subprocess.run([BIN / "papermill", notebook, output], env=_environ(notebook.parent), capture_output=True, timeout=60, check=True)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,15 +53,15 @@ def client(compose: Compose) -> Iterator[Client]:
         yield client
 
 
-def composes() -> list[tuple[str, ...]]:
-    """List the command lines of each Compose that answers on this machine."""
+def composes() -> list[Any]:
+    """List the command lines of each Compose that answers on this machine as a `pytest.param`; all but the first are nightly."""
     found = []
     for command in (("docker", "compose"), ("docker-compose",)):
         try:
             Docker(ENVIRON, "", command).run_compose(command=("version",), environ={})
         except (TargetError, FileNotFoundError):
             continue
-        found.append(command)
+        found.append(pytest.param(command, id=" ".join(command), marks=pytest.mark.nightly if found else ()))
     return found
 
 

@@ -74,7 +74,9 @@ def test_after_a_kill_it_stays_down_since_the_policy_takes_it_for_a_stop(compose
     assert client.get("kept") == "kill"
 
 
-@pytest.mark.parametrize("here", [True, False], ids=["this kernel", "another kernel"])
+@pytest.mark.parametrize(
+    "here", [pytest.param(True, id="this kernel"), pytest.param(False, id="another kernel", marks=pytest.mark.nightly)]
+)
 def test_a_crash_is_healed_by_the_restart_policy(here: bool, own_compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     if not here:
         monkeypatch.setattr(Container, "pid", None)
@@ -153,7 +155,7 @@ def test_each_step_is_timed(own_compose: Compose) -> None:
     assert all(0 < step.took_s < 30 for step in own_compose.steps)
 
 
-@pytest.mark.parametrize("file", [DEV, PROD])
+@pytest.mark.parametrize("file", [DEV, pytest.param(PROD, marks=pytest.mark.nightly)])
 def test_the_health_endpoint_tells_when_the_server_is_away(file: str, open_compose: OpenCompose, eventually: Ask) -> None:
     compose = open_compose(file)
     compose.up_health()
@@ -176,7 +178,7 @@ def test_the_endpoint_starts_while_the_server_is_down(own_compose: Compose, even
     eventually(lambda: own_compose.health_endpoint.ask("/readyz").status == 200)
 
 
-@pytest.mark.parametrize("command", composes(), ids=" ".join)
+@pytest.mark.parametrize("command", composes())
 def test_each_compose_leads_it_through_its_life(
     command: tuple[str, ...], open_compose: OpenCompose, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ def test_in_production_nobody_sees_the_configuration_so_that_it_stays_open(open_
     assert settings == ("AC-2", Verdict.INCONCLUSIVE, "the server does not tell appendfsync: grant +config|get")
 
 
-@pytest.mark.parametrize("file", [DEV, PROD])
+@pytest.mark.parametrize("file", [PROD, pytest.param(DEV, marks=pytest.mark.nightly)])
 def test_each_file_stands_beside_the_other(file: str, open_compose: Callable[..., Compose]) -> None:
     assert verdicts(deployment.check_other(open_compose(file))) == [("D-2", PASS, ""), ("D-2", PASS, "")]
 

@@ -39,7 +39,7 @@ VARIABLES = [
 ]
 UNITS = {"b": 1, "k": 1024, "kb": 1024, "m": 1024**2, "mb": 1024**2, "g": 1024**3, "gb": 1024**3}
 
-each_compose = pytest.mark.parametrize("command", composes(), ids=" ".join)
+each_compose = pytest.mark.parametrize("command", composes())
 each_file = pytest.mark.parametrize("file", [DEV, PROD])
 
 

@@ -89,7 +89,9 @@ def holding(project: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.nightly) for number in (signal.SIGTERM, signal.SIGINT))]
+)
 def test_nothing_is_left_of_a_process_that_is_ended(
     number: signal.Signals, project: str, untouched: None, docker: Docker, eventually: Ask
 ) -> None:
@@ -215,7 +217,7 @@ def drilling(runs: Path, project: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)])
 def test_an_interrupted_command_returns_when_nothing_is_left(number: signal.Signals, project: str, docker: Docker, tmp_path: Path) -> None:
     with drilling(tmp_path / "runs", project) as process:
         assert of_project(docker, project)

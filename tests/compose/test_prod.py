@@ -340,7 +340,14 @@ def test_check_fails_while_the_server_loads(own_compose: Compose) -> None:
     assert execute(own_compose, "sh", "-c", check_of(DEV)).returncode == 0
 
 
-@pytest.mark.parametrize("blank", ["", "\n", "\r\n"], ids=["empty", "line end", "line end of Windows"])
+@pytest.mark.parametrize(
+    "blank",
+    [
+        pytest.param("", id="empty", marks=pytest.mark.nightly),
+        pytest.param("\n", id="line end", marks=pytest.mark.nightly),
+        pytest.param("\r\n", id="line end of Windows"),
+    ],
+)
 def test_blank_secret_is_an_error_at_the_start(blank: str, prod: Compose, put_secret: Callable[[str], None], password: str) -> None:
     put_secret(blank)
     with pytest.raises(TargetError, match=r"start\.sh: /run/secrets/redis_password is blank"):
@@ -359,7 +366,9 @@ def test_absent_secret_is_an_error_at_the_start(open_compose: Callable[..., Comp
         prod.recreate()
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["line end", "line end of Windows"])
+@pytest.mark.parametrize(
+    "end", [pytest.param("\n", id="line end", marks=pytest.mark.nightly), pytest.param("\r\n", id="line end of Windows")]
+)
 def test_line_end_of_the_secret_is_no_part_of_the_password(
     end: str, prod: Compose, put_secret: Callable[[str], None], password: str, app: redis.Redis
 ) -> None:

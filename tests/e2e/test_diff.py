@@ -1,10 +1,9 @@
 """`runbook diff` as its users meet it: two run folders, a sentence for each change, a page, and an exit status for CI."""
 
+import functools
 import json
 import random
 import re
-import subprocess
-import sys
 from array import array
 from collections import Counter
 
@@ -60,16 +59,9 @@ def write_verification(runs, name, *members, **verdicts):
     return write_run(runs, name, kind="verification", runs=listed, criteria=criteria, **ended)
 
 
-def diff(runs, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "runbook", "diff", *map(str, arguments), "--runs", str(runs)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done
+@pytest.fixture
+def diff(run_here):
+    return functools.partial(run_here, "diff", "--runs")
 
 
 @pytest.fixture
@@ -77,7 +69,7 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def test_a_slow_down_fails_and_the_page_shows_it(runs):
+def test_a_slow_down_fails_and_the_page_shows_it(diff, runs):
     write_run(runs, "20260101T000000Z-a", load(1))
     write_run(runs, "20260102T000000Z-b", load(2, 300, {("SET", "<script>alert(1)</script>"): 2}.items()), versions={"python": "3.13.0"})
     done = diff(runs, "20260101T000000Z-a", "20260102T000000Z-b")
@@ -97,7 +89,7 @@ def test_a_slow_down_fails_and_the_page_shows_it(runs):
 
 
 @pytest.mark.parametrize(("slower_us", "word"), [(0, "PASS: nothing worse beyond noise\n"), (300, "PASS: nothing worse beyond noise, ")])
-def test_no_change_or_a_faster_one_passes(runs, slower_us, word):
+def test_no_change_or_a_faster_one_passes(diff, runs, slower_us, word):
     before, after = write_run(runs, "a", load(1, slower_us)), write_run(runs, "b", load(2))
     page = runs / "elsewhere.html"
     done = diff(runs, before, after, "--page", page)
@@ -107,7 +99,7 @@ def test_no_change_or_a_faster_one_passes(runs, slower_us, word):
     assert not list(runs.glob("diff-*"))
 
 
-def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(runs):
+def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(diff, runs):
     for side, slower_us in (("a", 0), ("b", 300)):
         write_run(runs, f"{side}-latency", load(side, slower_us))
         write_run(runs, f"{side}-setup", notebook="setup")
@@ -120,7 +112,7 @@ def test_of_two_verifications_the_runs_of_the_same_notebook_are_compared(runs):
     assert diff(runs, "a-latency", "latest").returncode == 1
 
 
-def test_of_two_verifications_the_criteria_are_compared_even_where_no_load_can_be(runs):
+def test_of_two_verifications_the_criteria_are_compared_even_where_no_load_can_be(diff, runs):
     write_run(runs, "a-latency", load(1))
     write_verification(runs, "a-verify", "a-latency", I5="PASS", P2="PASS", D2=None)
     write_verification(runs, "b-verify", I5="FAIL", P2="INCONCLUSIVE", D2="PASS")
@@ -136,7 +128,7 @@ def test_of_two_verifications_the_criteria_are_compared_even_where_no_load_can_b
     assert diff(runs, "b-verify", "a-verify").returncode == 3
 
 
-def test_another_server_is_inconclusive_and_leaves_no_page(runs):
+def test_another_server_is_inconclusive_and_leaves_no_page(diff, runs):
     write_run(runs, "a", load(1))
     write_run(runs, "b", load(2, 300), engine={**RESULT_OF_A_RUN["engine"], "product": "valkey"})
     done = diff(runs, "a", "b")
@@ -168,7 +160,7 @@ def write_load(path, text):
         (lambda path: (path / RESULT).write_text('{"kind": "notebook", "notebook": "n"}'), "is no result of this version"),
     ],
 )
-def test_what_can_not_be_read_is_named_and_exits_with_2(runs, harm, complaint):
+def test_what_can_not_be_read_is_named_and_exits_with_2(diff, runs, harm, complaint):
     write_run(runs, "a", load(1))
     harm(write_run(runs, "b", load(2)))
     done = diff(runs, "a", "b")
@@ -184,7 +176,7 @@ def test_what_can_not_be_read_is_named_and_exits_with_2(runs, harm, complaint):
         (["a", "b", "--page", "/no/such/folder/page.html"], "page.html can't be written (No such file or directory): `runbook diff` takes"),
     ],
 )
-def test_wrong_usage_is_explained_and_exits_with_2(runs, arguments, complaint):
+def test_wrong_usage_is_explained_and_exits_with_2(diff, runs, arguments, complaint):
     write_run(runs, "a", load(1))
     write_run(runs, "b", load(2))
     done = diff(runs, *arguments)

@@ -52,11 +52,10 @@ def _below(folder: Path) -> list[int]:
 @pytest.mark.parametrize(
     ("command", "number", "pauses_s"),
     [
-        (("run", "first"), signal.SIGTERM, (0.3,)),
-        (("verify",), signal.SIGINT, ()),
-        (("verify",), signal.SIGINT, (0.0, 0.05, 0.5, 0.5)),
+        pytest.param(("run", "first"), signal.SIGTERM, (0.3,), id="run, by SIGTERM twice"),
+        pytest.param(("verify",), signal.SIGINT, (), id="verify, by Ctrl-C once", marks=pytest.mark.nightly),
+        pytest.param(("verify",), signal.SIGINT, (0.0, 0.05, 0.5, 0.5), id="verify, by Ctrl-C five times"),
     ],
-    ids=["run, by SIGTERM twice", "verify, by Ctrl-C once", "verify, by Ctrl-C five times"],
 )
 def test_each_notebook_that_is_interrupted_leaves_a_result(
     command: Sequence[str], pauses_s: Sequence[float], number: signal.Signals, tmp_path: Path

@@ -138,7 +138,7 @@ def test_no_artefact_no_output_and_no_command_line_holds_the_password(guarded: E
     assert results["worker-dies"]["broken"]
 
 
-@pytest.mark.parametrize("given", [_by_file, _by_url], ids=["file", "URL"])
+@pytest.mark.parametrize("given", [pytest.param(_by_file, id="file", marks=pytest.mark.nightly), pytest.param(_by_url, id="URL")])
 def test_nor_does_any_if_the_password_is_given_in_another_way(given: Given, guarded: Embedded, few_books: Path, tmp_path: Path) -> None:
     _verified(given(guarded, tmp_path), few_books, tmp_path / "runs")
 

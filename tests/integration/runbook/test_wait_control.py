@@ -66,17 +66,16 @@ def _problem(end_late: Callable[[float], Any]) -> str:
     return judge_endings([Callers("caller", 1, History(calls), DEADLINE_S, OF_READS)], control.lateness)[0]
 
 
-BESIDE = pytest.mark.parametrize("beside_busy_loops", [False, True], ids=["quiet", "beside busy loops"])
-
-
-@BESIDE
+@pytest.mark.parametrize(
+    "beside_busy_loops", [pytest.param(False, id="quiet"), pytest.param(True, id="beside busy loops", marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("end_late", [time.sleep, _spin, _hold_the_interpreter], ids=["sleeps", "computes", "holds the interpreter"])
 def test_a_client_that_ends_late_by_its_own_fault_fails(end_late: Callable[[float], Any], beside_busy_loops: bool) -> None:
     with _busy_loops(beside_busy_loops):
         assert " calls ended late, first PING " in _problem(end_late)
 
 
-@BESIDE
+@pytest.mark.parametrize("beside_busy_loops", [False, True], ids=["quiet", "beside busy loops"])
 def test_our_client_does_not_fail(beside_busy_loops: bool) -> None:
     """Callers whose server is away all along, and who each wait for their deadline."""
     config = Config(host="127.0.0.1", port=free_port(), deadline_s=DEADLINE_S)
