@@ -27,7 +27,7 @@ check: .venv/developer lint ## lint, types and unit tests, in 90 seconds and wit
 
 # The notebooks, and the tests that measure, run without coverage, which would slow what they measure; those that measure run one by one.
 # NIGHTLY is `--nightly`, or empty.
-test: .venv/developer lint ## lint and every test, each fault once, in 8 minutes
+test: .venv/developer lint ## lint and every test, each fault once, in 12 minutes
 	@rm -f coverage.json
 	$(PYTEST) $(NIGHTLY) --nbval --timeout=300 -m 'not measures' $(SHARED) notebooks
 	$(PYTEST) $(NIGHTLY) --nbval --timeout=300 -m measures notebooks
